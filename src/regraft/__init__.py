@@ -1,0 +1,1 @@
+"""Regraft grows efficient perception models and replaces them without replanting."""

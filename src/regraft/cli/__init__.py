@@ -1,0 +1,1 @@
+"""`regraft`: one verb per stage of a model's life."""

@@ -1,0 +1,1 @@
+"""Samples and the order they come in."""

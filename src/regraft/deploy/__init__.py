@@ -1,0 +1,1 @@
+"""Export, proof and timing of a trained model."""

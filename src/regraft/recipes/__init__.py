@@ -1,0 +1,1 @@
+"""Whole runs: the only place where domains meet."""

@@ -1,0 +1,1 @@
+"""Where live embeddings are kept and searched."""
