@@ -75,12 +75,9 @@ class BranchedConv(Reparameterizable):
     def fused(self) -> nn.Module:
         """Return the one convolution, with bias, that equals the sum of the branches."""
         weights, biases = zip(*(fold(kernel, norm) for kernel, norm in self._linear_branches()), strict=True)
-        return fill(
-            self._conv(self.kernel, bias=True),
-            reduce(torch.add, weights),
-            reduce(torch.add, biases),
-            like=self,
-        )
+        conv = self._conv(self.kernel, bias=True)
+        sources = tuple(self.parameters())
+        return fill(conv, reduce(torch.add, weights), reduce(torch.add, biases), sources=sources)
 
     @property
     def kernel(self) -> int:
@@ -128,7 +125,7 @@ def _check_branches(
         raise ArchitectureError("A BranchedConv has no branch: kernels is empty and skip is False.")
     if skip and (in_channels != out_channels or stride != 1):
         raise ArchitectureError(
-            f"skip=True needs equal channels and stride 1; this maps {in_channels} to {out_channels} channels "
+            f"skip=True needs equal channels and stride 1; this maps {in_channels} channels to {out_channels} "
             f"at stride {stride}."
         )
 
