@@ -125,7 +125,7 @@ def _check_branches(
         raise ArchitectureError("A BranchedConv has no branch: kernels is empty and skip is False.")
     if skip and (in_channels != out_channels or stride != 1):
         raise ArchitectureError(
-            f"skip=True needs equal channels and stride 1; this maps {in_channels} channels to {out_channels} "
+            f"skip=True needs equal channels and stride 1, not {in_channels} to {out_channels} channels "
             f"at stride {stride}."
         )
 

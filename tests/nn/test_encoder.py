@@ -1,0 +1,63 @@
+"""Encoders: unit vectors, and fingerprints that change exactly when the vectors could."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from regraft.nn.encoder import Encoder
+
+
+class Halve:
+    def __init__(self, factor: float = 0.5) -> None:
+        self.factor = factor
+
+    def __call__(self, sample: list[float]) -> torch.Tensor:
+        return torch.tensor(sample) * self.factor
+
+    def describe(self) -> Mapping[str, object]:
+        return {"factor": self.factor}
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
+
+
+SAMPLES = [[1.0, 2.0, 3.0], [-1.0, 0.5, 2.0], [0.0, 0.0, 1.0]]
+
+
+def test_vectors_are_unit_norm_float32_in_order() -> None:
+    encoder = Encoder(network(), Halve(), batch_size=2)
+    vectors = encoder(SAMPLES)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(encoder(SAMPLES[::-1]), vectors[::-1], rtol=1e-6)
+    assert len(encoder([])) == 0
+
+
+def test_model_is_frozen() -> None:
+    encoder = Encoder(network().train(), Halve())
+    assert not encoder.model.training
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+def test_fingerprint_is_the_same_for_the_same() -> None:
+    assert Encoder(network(), Halve()).fingerprint == Encoder(network(), Halve()).fingerprint
+
+
+@pytest.mark.parametrize("change", ["weight", "buffer", "preprocessing", "type"])
+def test_fingerprint_notices(change: str) -> None:
+    model, preprocess = network(), Halve()
+    with torch.no_grad():
+        if change == "weight":
+            model[0].weight[0, 0] += 1e-6
+        if change == "buffer":
+            model[1].running_mean[0] += 1e-6
+        if change == "preprocessing":
+            preprocess = Halve(0.25)
+        if change == "type":
+            model = model.bfloat16()
+    assert Encoder(model, preprocess).fingerprint != Encoder(network(), Halve()).fingerprint
