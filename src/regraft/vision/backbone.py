@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regraft.errors import ArchitectureError
-
 
 class Backbone(nn.Module):
     """A stem, stages that halve the resolution, a neck, and a linear classifier.
@@ -35,10 +33,6 @@ class Backbone(nn.Module):
         in_channels: int,
     ) -> None:
         super().__init__()
-        if num_classes < 0 or in_channels < 1:
-            raise ArchitectureError(
-                f"num_classes is {num_classes} and in_channels {in_channels}; expected at least 0 and 1."
-            )
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         self.neck = neck

@@ -46,6 +46,10 @@ def create_model(
         raise ArchitectureError(
             f"No model named {name!r}.", hint=f"{hint}regraft.list_models() lists them all."
         )
+    if num_classes < 0 or in_channels < 1:
+        raise ArchitectureError(
+            f"num_classes is {num_classes} and in_channels {in_channels}; expected at least 0 and 1."
+        )
     if not 0 <= drop_path < 1:
         raise ArchitectureError(f"drop_path is {drop_path}; expected a chance in [0, 1).")
     build = MODELS[name]
