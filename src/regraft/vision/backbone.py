@@ -1,5 +1,6 @@
 """What every image network here looks like from outside."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -74,3 +75,11 @@ class SqueezeExcite(nn.Module):
         # Not avg_pool2d with the size as a number: that would pin an exported graph to one resolution.
         means = x.mean((2, 3), keepdim=True)
         return x * torch.sigmoid(self.expand(torch.relu(self.reduce(means))))
+
+
+def embedder(model: Backbone) -> Backbone:
+    """Return a copy of `model` without its classifier: its `forward` gives embeddings."""
+    headless = copy.deepcopy(model)
+    headless.head = nn.Identity()
+    headless.num_classes = 0
+    return headless
