@@ -1,0 +1,141 @@
+"""What a gallery refuses, decided before anything is written."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from regraft.errors import SpaceMismatch, StoreError, VectorError
+from regraft.retrieval.store.protocol import Layout, Origin, Records
+
+# An index squares lengths in float32. Outside these bounds squares vanish or overflow, and cosines with them.
+SHORTEST, LONGEST = 1e-15, 1e15
+
+NUM_NAMED = 3
+
+
+def checked_records(
+    ids: Sequence[str],
+    vectors: Float[np.ndarray, "n d"],
+    *,
+    space: str,
+    origin: Origin,
+    sources: Sequence[str | None] | None,
+    layout: Layout | None,
+) -> Records:
+    """Return the arguments of a `put` as rows, or raise.
+
+    Raises:
+        SpaceMismatch: `layout` has another space.
+        VectorError: Lengths that differ, another dimension, a vector without a cosine, an id that is empty or
+            given twice, text that is not valid Unicode, or an unknown origin.
+    """
+    places: Sequence[str | None] = [None] * len(ids) if sources is None else sources
+    if not len(ids) == len(vectors) == len(places):
+        raise VectorError(
+            f"A put got {len(ids)} ids, {len(vectors)} vectors and {len(places)} sources; "
+            "expected one of each an item."
+        )
+    if origin not in ("native", "transformed"):
+        raise VectorError(f"Origin {origin!r} is unknown; expected 'native' or 'transformed'.")
+    stored = _checked_vectors(vectors, names=ids)
+    _check_text(ids, space, places)
+    check_layout(space, stored.shape[1], layout)
+    return Records(list(ids), stored, [space] * len(ids), [origin] * len(ids), list(places))
+
+
+def checked_queries(
+    queries: Float[np.ndarray, "q d"], k: int, *, space: str, layout: Layout | None
+) -> Float32[np.ndarray, "q d"]:
+    """Return the queries of a search as float32, or raise.
+
+    Raises:
+        SpaceMismatch: `layout` has another space.
+        VectorError: Another dimension, a query without a cosine, or `k` below 1.
+    """
+    if k < 1:
+        raise VectorError(f"A search asked for {k} hits; expected at least 1.")
+    checked = _checked_vectors(queries, names=[f"query {row}" for row in range(len(queries))])
+    check_layout(space, checked.shape[1], layout)
+    return checked
+
+
+def check_layout(space: str, dimension: int, layout: Layout | None) -> None:
+    """Raise unless vectors of this space and dimension belong in a gallery of this layout.
+
+    Raises:
+        SpaceMismatch: Another space.
+        VectorError: Another dimension.
+    """
+    if layout is None:
+        return
+    if space != layout.space:
+        raise SpaceMismatch(
+            f"The gallery holds vectors of space {layout.space!r}; it was given space {space!r}, "
+            "and vectors of two models cannot be compared.",
+            hint="Use the model that filled the gallery, or fill another gallery with the new one.",
+        )
+    if dimension != layout.dimension:
+        raise VectorError(f"Vectors have dimension {dimension}; the gallery's have {layout.dimension}.")
+
+
+def check_batch_rows(batch_rows: int) -> None:
+    """Raise StoreError unless a scan can proceed in batches of this size."""
+    if batch_rows < 1:
+        raise StoreError(f"A scan was asked for batches of {batch_rows} rows; expected at least 1.")
+
+
+def unknown_ids(missing: Sequence[str]) -> StoreError:
+    """The error for ids that are not in the gallery."""
+    return StoreError(f"Not in the gallery: {named(missing)}.", hint="scan() lists what is there.")
+
+
+def named(values: Sequence[str]) -> str:
+    """The first few of `values`, and how many more there are."""
+    shown = ", ".join(repr(value) for value in values[:NUM_NAMED])
+    more = len(values) - NUM_NAMED
+    return shown if more <= 0 else f"{shown} and {more} more"
+
+
+def _checked_vectors(vectors: Float[np.ndarray, "n d"], names: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+    if vectors.ndim != 2:
+        raise VectorError(
+            f"Vectors have shape {vectors.shape}; expected (number of vectors, dimension).",
+            hint="A single vector goes in as vector[None].",
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+        stored = np.array(vectors, dtype=np.float32, order="C")
+    infinite = np.flatnonzero(~np.isfinite(stored).all(axis=1))
+    if len(infinite) > 0:
+        raise VectorError(
+            f"NaN or infinity in the vector of {named([names[row] for row in infinite.tolist()])}."
+        )
+    lengths = np.linalg.norm(stored.astype(np.float64), axis=1)
+    outside = np.flatnonzero((lengths < SHORTEST) | (lengths > LONGEST))
+    if len(outside) > 0:
+        raise VectorError(
+            f"No cosine exists for {named([names[row] for row in outside.tolist()])}: the vector has length "
+            f"{lengths[outside[0]]:g}, expected {SHORTEST:g} to {LONGEST:g}."
+        )
+    return stored
+
+
+def _check_text(ids: Sequence[str], space: str, sources: Sequence[str | None]) -> None:
+    if not space or "" in ids:
+        raise VectorError("An id or the space is empty; expected a name.")
+    repeated = [name for name, times in Counter(ids).items() if times > 1]
+    if repeated:
+        raise VectorError(f"Given more than once in one put: {named(repeated)}; expected each id once.")
+    broken = [text for text in (*ids, space, *sources) if text is not None and not _is_unicode(text)]
+    if broken:
+        raise VectorError(f"Not valid Unicode text: {named(broken)}.")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` can be written down; half a surrogate pair, as in an undecodable file name, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
