@@ -1,0 +1,85 @@
+"""Everything that decides a training run, as data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from regraft.errors import RecipeError
+from regraft.train.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """How pictures are varied in training. `None` leaves a step out."""
+
+    crop_area: tuple[float, float] | None = None
+    """Random resized crop: smallest and largest share of the picture's area kept."""
+    pad_px: int | None = None
+    """Zero margin before a random crop back to size, for small pictures."""
+    flip: bool = False
+    """Mirror half of the pictures."""
+    auto_augment: bool = False
+    """AutoAugment's ImageNet policy (arXiv 1805.09501)."""
+    rand_augment: int | None = None
+    """Magnitude, 0 to 30, of two operations of RandAugment (arXiv 1909.13719)."""
+    jitter: float | None = None
+    """Strength of brightness, contrast and saturation jitter."""
+    erase: float | None = None
+    """Chance that a rectangle is erased (arXiv 1708.04896)."""
+    mixup: float | None = None
+    """Beta parameter of mixup (arXiv 1710.09412)."""
+    cutmix: float | None = None
+    """Beta parameter of CutMix (arXiv 1905.04899); with both, each batch takes one of the two at random."""
+
+    def __post_init__(self) -> None:
+        if self.crop_area and self.pad_px:
+            raise RecipeError("augment has both crop_area and pad_px; expected at most one way to crop.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training run. Checked whole: an error names everything that is wrong."""
+
+    model: str
+    """A name that `regraft.create_model` knows."""
+    schedule: Schedule
+    size_px: int
+    """Height and width that the network is evaluated at."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Progressive size: pairs of (first epoch, size in px) for training; empty trains at `size_px`."""
+    crop: float = 0.875
+    """Share of the short side that evaluation's centre crop keeps."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    channels: Literal[1, 3] = 3
+    """1 turns pictures grey."""
+    batch_size: int
+    """Samples of one optimizer step, over all processes."""
+    optimizer: Literal["sgd", "adamw"]
+    momentum: float = 0.9
+    """Of SGD."""
+    label_smoothing: float = 0.0
+    drop_path: float = 0.0
+    average_decay: float | None = None
+    """Decay of the moving average of the weights; `None` keeps none."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    synchronize_norms: bool = False
+    """Batch statistics over all GPUs instead of each one's."""
+    augment: Augment = field(default_factory=Augment)
+    seed: int = 0
+    """Of the weights, the order of the samples and their augmentation."""
+
+    def __post_init__(self) -> None:
+        if wrong := list(self._problems()):
+            raise RecipeError(f"The recipe cannot be used: {'; '.join(wrong)}.")
+
+    def _problems(self) -> Iterator[str]:
+        if self.size_px < 1:
+            yield f"size_px is {self.size_px}, expected at least 1"
+        if self.batch_size < 1:
+            yield f"batch_size is {self.batch_size}, expected at least 1"
+        if not 0 < self.crop <= 1:
+            yield f"crop is {self.crop}, expected a share in (0, 1]"
+        if not 0 <= self.label_smoothing < 1:
+            yield f"label_smoothing is {self.label_smoothing}, expected a share in [0, 1)"
+        if self.sizes and self.sizes[0][0] != 0:
+            yield f"sizes begins at epoch {self.sizes[0][0]}, expected 0"
