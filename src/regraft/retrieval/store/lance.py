@@ -102,11 +102,11 @@ class LanceStore:
 
     def get(self, ids: Sequence[str]) -> Records:
         """Read rows by id, in the order asked; see `VectorStore.get`."""
-        table = self._table()
-        if table is None or not ids:
-            if ids:
-                raise unknown_ids(ids)
-            return Records.empty(0 if table is None else rows.layout_of(table.schema, self.path).dimension)
+        table, layout = self._table(), self.layout
+        if not ids:
+            return Records.empty(0 if layout is None else layout.dimension)
+        if table is None:
+            raise unknown_ids(ids)
         wanted = list(dict.fromkeys(ids))
         found = pa.concat_tables(
             table.search().where(rows.any_of(part)).select(rows.COLUMNS).to_arrow() for part in _parts(wanted)
@@ -213,7 +213,7 @@ class LanceStore:
     def _open(self) -> Table | None:
         try:
             return self._database().open_table(TABLE)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             # LanceDB has no exception of its own for a table that was never committed.
             if "not found" in str(error):
                 return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -57,6 +57,7 @@ class Hits:
         return cls([[] for _ in range(num_queries)], [np.zeros(0, np.float32) for _ in range(num_queries)])
 
 
+@runtime_checkable
 class VectorStore(Protocol):
     """A gallery of embeddings. `MemoryStore` is the specification; every other store must agree with it.
 

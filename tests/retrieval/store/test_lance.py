@@ -1,0 +1,239 @@
+"""What is LanceDB's own: several processes, the lease, files, the index."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from regraft.errors import SpaceMismatch, StoreError
+from regraft.retrieval.store import rows
+from regraft.retrieval.store.lance import LanceStore
+from regraft.retrieval.store.protocol import Records
+
+SPACE = "model-1"
+
+
+def vectors(num_rows: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((num_rows, 4)).astype(np.float32)
+
+
+def filled(folder: Path, num_puts: int = 1) -> LanceStore:
+    store = LanceStore(folder)
+    for number in range(num_puts):
+        store.put([f"{number}-{row}" for row in range(10)], vectors(10, number), space=SPACE)
+    return store
+
+
+def in_another_process(program: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+PUT_ONE = """
+import sys, numpy as np
+from regraft.retrieval.store.lance import LanceStore
+print(LanceStore(sys.argv[1]).put(["from outside"], np.ones((1, 4), np.float32), space="model-1"))
+"""
+
+HOLD_THE_LEASE = """
+import sys
+from regraft.retrieval.store.lance import LanceStore
+with LanceStore(sys.argv[1]).writing():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_reading_makes_nothing(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path / "gallery")
+    assert store.count() == 0
+    store.search(vectors(1), 1, space=SPACE)
+    store.drop(["a"])
+    assert not (tmp_path / "gallery").exists()
+
+
+def test_readers_see_other_processes_commits(tmp_path: Path) -> None:
+    early, reader = LanceStore(tmp_path), filled(tmp_path)
+    scan = reader.scan(batch_rows=3)
+    next(scan)
+    with in_another_process(PUT_ONE, tmp_path) as writer:
+        assert writer.communicate()[0] == "1\n"
+    for store in (early, reader):
+        assert store.count() == 11
+        assert store.get(["from outside"]).vectors.tolist() == [[1, 1, 1, 1]]
+        assert store.search(np.ones((1, 4), np.float32), 1, space=SPACE).ids == [["from outside"]]
+    assert sum(len(batch) for batch in scan) == 7
+
+
+def test_one_writer_at_a_time_and_any_reader(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    waiting = LanceStore(tmp_path, lease_wait_s=0.05)
+    with in_another_process(HOLD_THE_LEASE, tmp_path) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for write in (
+            lambda: waiting.put(["x"], vectors(1), space=SPACE),
+            lambda: waiting.drop(["0-0"]),
+            waiting.index,
+            waiting.optimize,
+        ):
+            with pytest.raises(StoreError, match=f"being written by process {holder.pid} .* since 20"):
+                write()
+        assert waiting.count() == len(waiting.get([f"0-{row}" for row in range(10)])) == 10
+        assert len(waiting.search(vectors(1), 3, space=SPACE).ids[0]) == 3
+        holder.kill()
+    assert store.put(["x"], vectors(1), space=SPACE) == 1
+
+
+def test_threads_write_in_turn(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    threads = [
+        threading.Thread(target=store.put, args=([f"{n}", "shared"], vectors(2, n)), kwargs={"space": SPACE})
+        for n in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.count() == 7
+
+
+def test_a_lease_covers_a_block_of_calls(tmp_path: Path) -> None:
+    store, other = filled(tmp_path), LanceStore(tmp_path, lease_wait_s=0.0)
+    with store.writing():
+        store.put(["x"], vectors(1), space=SPACE)
+        store.optimize()
+        with pytest.raises(StoreError, match="being written"):
+            other.drop(["x"])
+    assert other.drop(["x"]) == 1
+
+
+def test_a_writer_that_waited_checks_the_space_again(tmp_path: Path) -> None:
+    """Both begin with an empty folder; the second put must not mix its space into the first's gallery."""
+    first, second = LanceStore(tmp_path), LanceStore(tmp_path)
+    refusals: list[type[Exception]] = []
+
+    def put_second() -> None:
+        try:
+            second.put(["b"], vectors(1), space="model-2")
+        except SpaceMismatch as error:
+            refusals.append(type(error))
+
+    with first.writing():
+        thread = threading.Thread(target=put_second)
+        thread.start()
+        first.put(["a"], vectors(1), space=SPACE)
+    thread.join()
+    assert refusals == [SpaceMismatch]
+    assert first.count() == 1
+
+
+def test_optimize_merges_files_and_changes_no_row(tmp_path: Path) -> None:
+    store = filled(tmp_path / "gallery", num_puts=12)
+    store.drop(["3-3", "4-4"])
+    store.index(num_partitions=2)
+    ids = sorted(name for batch in store.scan() for name in batch.ids)
+    before, hits = store.get(ids), store.search(vectors(3, 99), 5, space=SPACE)
+    scan = store.scan(batch_rows=50)
+    next(scan)
+    table = lancedb.connect(tmp_path / "gallery").open_table("gallery")
+    assert table.stats()["fragment_stats"]["num_fragments"] == 12
+    store.optimize()
+    table.checkout_latest()
+    assert table.stats()["fragment_stats"]["num_fragments"] == 1
+    assert sum(len(batch) for batch in scan) == 118 - 50
+    np.testing.assert_array_equal(store.get(ids).vectors, before.vectors)
+    assert store.search(vectors(3, 99), 5, space=SPACE).ids == hits.ids
+    assert store.layout == LanceStore(tmp_path / "gallery").layout
+    with pytest.raises(StoreError, match="keep_s is 0"):
+        store.optimize(keep_s=0.0)
+
+
+def test_the_index_is_used(tmp_path: Path) -> None:
+    """Of many lists it reads some: were it not used, nothing would ever be missed."""
+    store = LanceStore(tmp_path)
+    points = np.random.default_rng(0).standard_normal((3000, 32)).astype(np.float32)
+    store.put([str(row) for row in range(3000)], points, space=SPACE)
+    queries = np.random.default_rng(1).standard_normal((20, 32)).astype(np.float32)
+    exact = store.search(queries, 20, space=SPACE)
+    store.index(num_partitions=300)
+    found = store.search(queries, 20, space=SPACE)
+    assert found.ids != exact.ids
+    for query in range(20):
+        assert store.search(queries[query : query + 1], 20, space=SPACE).ids[0] == found.ids[query]
+
+
+def test_nothing_to_index(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no gallery yet"):
+        LanceStore(tmp_path).index()
+    store = filled(tmp_path)
+    store.drop([f"0-{row}" for row in range(10)])
+    with pytest.raises(StoreError, match="no rows"):
+        store.index()
+
+
+def test_what_a_killed_first_put_leaves_is_an_empty_gallery(tmp_path: Path) -> None:
+    data = tmp_path / "gallery.lance" / "data"
+    data.mkdir(parents=True)
+    (data / "half.lance").write_bytes(b"LANCE")
+    assert LanceStore(tmp_path).count() == 0
+    assert filled(tmp_path).count() == 10
+
+
+def test_a_damaged_gallery_is_not_an_empty_one(tmp_path: Path) -> None:
+    filled(tmp_path)
+    for manifest in (tmp_path / "gallery.lance" / "_versions").iterdir():
+        manifest.write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be read as a gallery"):
+        LanceStore(tmp_path).count()
+
+
+def test_a_file_is_no_gallery(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"")
+    with pytest.raises(StoreError, match="is a file"):
+        LanceStore(tmp_path / "picture.png")
+    with pytest.raises(StoreError, match="cannot be written"):
+        LanceStore(tmp_path / "picture.png" / "gallery").put(["a"], vectors(1), space=SPACE)
+
+
+@pytest.mark.parametrize(
+    "schema", [pa.schema({"id": pa.string()}), pa.schema({"vector": pa.list_(pa.float32(), 4)})]
+)
+def test_another_programs_table_is_refused(tmp_path: Path, schema: pa.Schema) -> None:
+    lancedb.connect(tmp_path).create_table("gallery", schema.empty_table())
+    with pytest.raises(StoreError, match="Regraft did not write"):
+        LanceStore(tmp_path).put(["a"], vectors(1), space=SPACE)
+
+
+def test_a_later_format_is_refused(tmp_path: Path) -> None:
+    table = rows.arrow_from(Records(["a"], vectors(1), [SPACE], ["native"], [None]))
+    later = table.schema.field("vector").with_metadata({"regraft.space": SPACE, "regraft.format": "2"})
+    lancedb.connect(tmp_path).create_table("gallery", table.cast(table.schema.set(1, later)))
+    with pytest.raises(StoreError, match="format b'2'"):
+        _ = LanceStore(tmp_path).layout
+
+
+def test_a_put_that_changed_too_little_is_an_error() -> None:
+    rows.confirm(5, expected=5)
+    with pytest.raises(StoreError, match="put of 5 rows changed 0"):
+        rows.confirm(0, expected=5)
+
+
+def test_the_key_stands_first(tmp_path: Path) -> None:
+    filled(tmp_path)
+    assert lancedb.connect(tmp_path).open_table("gallery").schema.names == rows.COLUMNS
+    assert rows.COLUMNS[0] == "id"
+
+
+def test_more_ids_than_one_query_holds(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    ids = [f"{'long' * 20}-{row}" for row in range(10_500)]
+    store.put(ids, vectors(10_500), space=SPACE)
+    assert store.get(ids[::-1]).ids == ids[::-1]
+    assert store.drop(ids[1:]) == 10_499
+    assert store.count() == 1
