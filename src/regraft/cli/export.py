@@ -1,6 +1,7 @@
 """`regraft export`: a file for another runtime, proven equal."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -42,4 +43,4 @@ def export(
         inputs=sample_inputs(card, images, inputs),
         tolerance=tolerance,
     )
-    typer.echo(json.dumps(artifact.to_json()) if as_json else str(artifact))
+    typer.echo(json.dumps(asdict(artifact), default=str) if as_json else str(artifact))

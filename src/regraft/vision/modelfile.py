@@ -39,10 +39,8 @@ class ModelCard:
 
     def to_json(self) -> dict[str, object]:
         """The card as JSON values."""
-        return asdict(self) | {
-            "preprocess": dict(self.preprocess.describe()),
-            "labels": list(self.labels),
-        }
+        fields: dict[str, object] = asdict(self)
+        return fields | {"preprocess": self.preprocess.describe(), "labels": list(self.labels)}
 
 
 def save_model(path: str | Path, model: Backbone, card: ModelCard) -> None:
@@ -69,7 +67,8 @@ def read_card(path: str | Path) -> ModelCard:
         raise WeightsError(f"{path} is not a safetensors file: {error}.") from error
     if KEY not in header:
         raise WeightsError(
-            f"{path} holds weights without a model card.", hint="regraft import turns weights into a model file."
+            f"{path} holds weights without a model card.",
+            hint="regraft import turns weights into a model file.",
         )
     fields = json.loads(header[KEY])
     fields["preprocess"] = Preprocess.from_description(fields["preprocess"])

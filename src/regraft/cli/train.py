@@ -1,0 +1,47 @@
+"""`regraft train`: a classifier from pictures and a recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder of pictures by class, or a CSV with path,label.")],
+    out: Annotated[Path, typer.Option(help="Run directory; an unfinished run in it is continued.")],
+    recipe: Annotated[str, typer.Option(help="A name that `regraft recipes` lists.")] = "mobileone_mini",
+    held_out: Annotated[
+        Path | None, typer.Option(help="Pictures to evaluate on; a tenth of DATA is held out otherwise.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe, such as schedule.steps=1000.")
+    ] = None,
+    max_bad_share: Annotated[
+        float, typer.Option(help="Largest share of unreadable pictures to go on with.")
+    ] = 0.05,
+    workers: Annotated[
+        int, typer.Option(help="Processes that prepare pictures which do not fit into memory.")
+    ] = 2,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write events for TensorBoard.")
+    ] = False,
+) -> None:
+    """Train a network on pictures, and write OUT/model.safetensors.
+
+    Stop it as you like: the same command goes on where it stopped. Under `torchrun` it uses every
+    process; batch_size is that of all together.
+    """
+    from regraft.recipes.catalogue import find_recipe
+    from regraft.recipes.override import override
+    from regraft.recipes.training import grow, prepare
+    from regraft.train.progress import progress
+    from regraft.train.tensorboard import TensorBoard
+
+    resolved = override(find_recipe(recipe), settings or ())
+    samples, rest, inspections = prepare(data, held_out, out, max_bad_share=max_bad_share, seed=resolved.seed)
+    for inspection in inspections:
+        typer.echo(str(inspection), err=True)
+    watchers = [progress(), *([TensorBoard()] if tensorboard else [])]
+    left_out = grow(resolved, samples, rest, out, workers=workers, watchers=watchers)
+    typer.echo(str(left_out), err=True)
+    typer.echo(str(out / "model.safetensors"))
