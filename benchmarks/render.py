@@ -1,0 +1,94 @@
+"""Put the newest results into the README's tables.
+
+    python benchmarks/render.py [--check]
+
+With --check nothing is written, and the exit code is 1 if a table is not what the results say.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+INFERENCE = Path(__file__).parent / "results" / "inference.jsonl"
+BEGIN, END = "<!-- inference:begin -->", "<!-- inference:end -->"
+COLUMNS = {
+    "timm_compile": "timm, compiled",
+    "ours_eager": "ours, eager",
+    "ours_onnxruntime": "ours, ONNX Runtime",
+    "ours_openvino": "ours, OpenVINO",
+    "ours_openvino_bfloat16": "ours, OpenVINO bfloat16",
+}
+Line = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    old = README.read_text()
+    before, rest = old.split(BEGIN)
+    after = rest.split(END)[1]
+    new = f"{before}{BEGIN}\n{table(newest(INFERENCE))}{END}{after}"
+    if new != old and check:
+        sys.exit("README.md does not hold the newest results; run: python benchmarks/render.py")
+    README.write_text(new)
+
+
+def newest(path: Path) -> list[Line]:
+    """The last line of each network and batch size, in the order of the networks' first appearance."""
+    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    return list({(line["model"], line["batch"]): line for line in lines}.values())
+
+
+def table(lines: list[Line]) -> str:
+    if not lines:
+        return ""
+    batches = sorted({line["batch"] for line in lines})
+    parts = [heading(lines)]
+    for batch in batches:
+        parts.append(rows([line for line in lines if line["batch"] == batch], batch))
+    return "\n".join(parts)
+
+
+def heading(lines: list[Line]) -> str:
+    line = lines[-1]
+    versions = ", ".join(f"{name} {number}" for name, number in line["versions"].items())
+    units = " and ".join(line["bfloat16_units"]) or "no bfloat16 units"
+    return (
+        f"Measured on {line['device']} with {line['threads']} threads ({units}), {line['date'][:10]}; {versions}.\n"
+        "Factors are processor time of timm's reparameterized network in eager mode (channels_last) divided by\n"
+        "that of the candidate, taken in turns in one process: larger is faster. *Peak* is the share of this\n"
+        f"machine's float32 matrix product ({line['gemm_size']} x {line['gemm_size']}, same rounds) that the best\n"
+        "float32 candidate reaches. `python benchmarks/inference.py` repeats it.\n"
+    )
+
+
+def rows(lines: list[Line], batch: int) -> str:
+    names = [name for name in COLUMNS if all(name in line["times"] for line in lines)]
+    header = f"| batch {batch} | timm, eager | " + " | ".join(COLUMNS[name] for name in names) + " | peak |"
+    rule = "|---|--:" + "|--:" * len(names) + "|--:|"
+    return "\n".join([header, rule, *(row(line, names) for line in lines)]) + "\n"
+
+
+def row(line: Line, names: list[str]) -> str:
+    cpu_ms = {name: time["cpu_median_ms"] for name, time in line["times"].items()}
+    base = cpu_ms["timm_eager"]
+    factors = " | ".join(f"{base / cpu_ms[name]:.2f}x" for name in names)
+    return f"| {line['model']} | {base:.1f} ms | {factors} | {peak(line, cpu_ms):.0%} |"
+
+
+def peak(line: Line, cpu_ms: dict[str, float]) -> float:
+    """Share of the float32 matrix product's speed that the fastest float32 candidate reaches."""
+    best = min(cpu_ms[name] for name in ("ours_eager", "ours_onnxruntime", "ours_openvino"))
+    gemm_speed = line["gemm_size"] ** 3 / cpu_ms["gemm_float32"]
+    return line["multiply_adds"] * line["batch"] / best / gemm_speed
+
+
+if __name__ == "__main__":
+    main()

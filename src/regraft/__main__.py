@@ -1,0 +1,5 @@
+"""`python -m regraft`: the command line, also under `torchrun -m`."""
+
+from regraft.cli import main
+
+main()
