@@ -50,22 +50,22 @@ def table(lines: list[Line]) -> str:
     if not lines:
         return ""
     batches = sorted({line["batch"] for line in lines})
-    parts = [heading(lines)]
-    for batch in batches:
-        parts.append(rows([line for line in lines if line["batch"] == batch], batch))
-    return "\n".join(parts)
+    tables = (rows([line for line in lines if line["batch"] == batch], batch) for batch in batches)
+    return "\n".join([heading(lines), *tables])
 
 
 def heading(lines: list[Line]) -> str:
     line = lines[-1]
     versions = ", ".join(f"{name} {number}" for name, number in line["versions"].items())
     units = " and ".join(line["bfloat16_units"]) or "no bfloat16 units"
+    size = line["gemm_size"]
     return (
-        f"Measured on {line['device']} with {line['threads']} threads ({units}), {line['date'][:10]}; {versions}.\n"
-        "Factors are processor time of timm's reparameterized network in eager mode (channels_last) divided by\n"
-        "that of the candidate, taken in turns in one process: larger is faster. *Peak* is the share of this\n"
-        f"machine's float32 matrix product ({line['gemm_size']} x {line['gemm_size']}, same rounds) that the best\n"
-        "float32 candidate reaches. `python benchmarks/inference.py` repeats it.\n"
+        f"Measured on {line['device']} with {line['threads']} threads ({units}), {line['date'][:10]};\n"
+        f"{versions}. Factors are processor time of timm's reparameterized network in eager mode\n"
+        "(channels_last) divided by that of the candidate, taken in turns in one process: larger is faster.\n"
+        "*Peak* is the share of this machine's float32 matrix product\n"
+        f"({size} x {size}, same rounds) that the best float32 candidate reaches.\n"
+        "`python benchmarks/inference.py` repeats it.\n"
     )
 
 
