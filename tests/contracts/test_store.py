@@ -113,24 +113,17 @@ def test_replaces_rows_by_id(store: VectorStore) -> None:
     check_replaces(store)
 
 
-class WritesNothing:
-    """A store whose put acknowledges rows that it did not write, as LanceDB was reported to."""
+class WritesNothing(MemoryStore):
+    """Its put acknowledges rows that it did not write, as LanceDB was reported to."""
 
     def __init__(self, *, loses: str) -> None:
-        self.inner = MemoryStore()
+        super().__init__()
         self.loses = loses
 
-    def __getattr__(self, verb: str) -> object:
-        return getattr(self.inner, verb)
-
-    def put(self, ids, vectors, *, sources=None, **columns) -> int:
-        known = {record for batch in self.inner.scan() for record in batch.ids}
-        kept = [row for row, name in enumerate(ids) if (name in known) != (self.loses == "updates")]
-        self.inner.put(
-            [ids[row] for row in kept],
-            vectors[kept],
-            sources=[(sources or [None])[row] for row in kept],
-            **columns,
+    def put(self, ids, vectors, *, sources, **columns) -> int:
+        kept = [row for row, name in enumerate(ids) if (name in self._rows) == (self.loses == "inserts")]
+        super().put(
+            [ids[row] for row in kept], vectors[kept], sources=[sources[row] for row in kept], **columns
         )
         return len(ids)
 
@@ -139,9 +132,6 @@ class WritesNothing:
 def test_the_suite_catches_a_store_that_writes_nothing(loses: str) -> None:
     with pytest.raises((AssertionError, StoreError)):
         check_replaces(WritesNothing(loses=loses))
-    if loses == "inserts":
-        with pytest.raises((AssertionError, StoreError)):
-            check_reads_back(WritesNothing(loses=loses))
 
 
 def test_an_empty_gallery_answers(store: VectorStore) -> None:
@@ -153,9 +143,6 @@ def test_an_empty_gallery_answers(store: VectorStore) -> None:
     assert store.search(random_vectors(2), 3, space="any").ids == [[], []]
     with pytest.raises(StoreError, match="'nobody'"):
         store.get(["nobody"])
-
-
-def test_a_put_of_nothing_fixes_nothing(store: VectorStore) -> None:
     assert store.put([], np.zeros((0, 8), np.float32), space=SPACE) == 0
     assert store.layout is None
 
@@ -170,19 +157,13 @@ def test_the_layout_outlives_the_rows(store: VectorStore) -> None:
         store.put(names(3), random_vectors(3), space="space-of-model-2")
 
 
-def test_rows_are_copies(store: VectorStore) -> None:
-    vectors = random_vectors(2)
+def test_rows_are_single_precision_copies(store: VectorStore) -> None:
+    vectors = random_vectors(2).astype(np.float64)
     store.put(names(2), vectors, space=SPACE)
     vectors[:] = 5
     store.get(names(2)).vectors[:] = 6
     next(iter(store.scan())).vectors[:] = 7
     np.testing.assert_array_equal(store.get(names(2)).vectors, random_vectors(2))
-
-
-def test_double_precision_is_stored_as_single(store: VectorStore) -> None:
-    vectors = np.random.default_rng(0).standard_normal((3, 8))
-    store.put(names(3), vectors, space=SPACE)
-    np.testing.assert_array_equal(store.get(names(3)).vectors, vectors.astype(np.float32))
 
 
 def test_odd_ids_are_only_names(store: VectorStore) -> None:

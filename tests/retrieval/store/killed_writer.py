@@ -23,7 +23,6 @@ def put_round(store: VectorStore, number: int) -> None:
 
 if __name__ == "__main__":
     gallery, number = LanceStore(sys.argv[1]), int(sys.argv[2])
-    print("ready", flush=True)
     while True:
         put_round(gallery, number)
         print(number, flush=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 
 def cosines(
@@ -14,7 +14,9 @@ def cosines(
     The sums run in float64: in float32 a matrix product gives equal vectors slightly different scores
     depending on where they stand in the matrix, and ties could not be told from noise.
     """
-    return (_unit(queries) @ _unit(vectors).T).astype(np.float32)
+    wide_queries, wide_vectors = queries.astype(np.float64), vectors.astype(np.float64)
+    products = wide_queries @ wide_vectors.T
+    return (products / np.outer(_lengths(wide_queries), _lengths(wide_vectors))).astype(np.float32)
 
 
 def best(
@@ -29,6 +31,5 @@ def best(
     return [ids[row] for row in ordered], scores[ordered]
 
 
-def _unit(vectors: Float32[np.ndarray, "n d"]) -> np.ndarray:
-    wide = vectors.astype(np.float64)
-    return wide / np.linalg.norm(wide, axis=1, keepdims=True)
+def _lengths(vectors: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
+    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
