@@ -69,7 +69,7 @@ def fit(
         while step < schedule.steps:
             schedule.apply(optimizer, step)
             batch = _next(stream, step, fabric.device)
-            torch.manual_seed(counter_seed("fit", schedule.seed, step, fabric.global_rank))
+            _seed(fabric, schedule.seed, step)
 
             optimizer.zero_grad()
             terms = backward(fabric, module, batch, step, schedule.accumulate)
@@ -123,6 +123,15 @@ def _next(stream: Iterator[Batch], step: int, device: torch.device) -> Batch:
     if batch is None:
         raise SampleError(f"The data ended before step {step}, expected a batch for every step.")
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def _seed(fabric: Fabric, seed: int, step: int) -> None:
+    """Start the global generators, which dropout and drop-path draw from, anew for one step."""
+    own = counter_seed("fit", seed, step, fabric.global_rank)
+    # torch.manual_seed would ask after every kind of device each step, and remember the question.
+    torch.default_generator.manual_seed(own)
+    if fabric.device.type != "cpu":
+        torch.get_device_module(fabric.device).manual_seed(own)
 
 
 def _event(step: int, reading: Reading, schedule: Schedule, metrics: Mapping[str, float]) -> Event:
