@@ -1,6 +1,6 @@
 """Arrays and tensors as pictures."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def image_from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+def image_from_array(array: np.ndarray) -> Image.Image:
     """A PIL picture of an array `(h w)` or `(h w c)`.
 
     Channels are 1 (grey), 3 (RGB) or 4 (RGBA). Values are 8 or 16 bits of an unsigned integer, other
@@ -41,7 +41,7 @@ def image_from_tensor(tensor: "torch.Tensor") -> Image.Image:
     return image_from_array(np.moveaxis(values, 0, -1) if values.ndim == 3 else values)
 
 
-def _to_8_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.uint16:

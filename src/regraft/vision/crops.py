@@ -1,7 +1,7 @@
 """Small shifts and mirror images of a whole batch at once, each picture with a draw of its own."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from regraft.data.stream import random_words
 from regraft.errors import RecipeError
 
 
+@runtime_checkable
 class BatchAugment(Protocol):
     """A random change of a batch of 8-bit pictures."""
 

@@ -56,6 +56,9 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return f"ImageSet({len(self):,} images in {len(self.classes)} classes)"
+
     def read(self, index: int) -> Decoded:
         """Decode one picture.
 

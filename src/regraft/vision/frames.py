@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class Framed:
     bad: Mapping[str, BadImage]
 
 
+@runtime_checkable
 class Frames(Protocol):
     """Square pictures on request."""
 

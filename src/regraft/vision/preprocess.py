@@ -131,8 +131,8 @@ class Preprocess:
     def _visible_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """What the centre crop of the resized picture covers, in pixels of the original.
 
-        Resizing only this box gives torchvision's resize and centre crop to the pixel, without ever
-        making the resized picture: of a 1 x 10,000 strip that would be 256 x 2,560,000.
+        Resizing only this box gives torchvision's resize and centre crop, but for rounding, without
+        ever making the resized picture: of a 1 x 10,000 strip that would be 256 x 2,560,000.
         """
         short = min(width, height)
         resized_width = int(self._short_px * width / short)
