@@ -1,0 +1,99 @@
+"""The report of a demo: what every step found, as one file for a person."""
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from markupsafe import Markup
+
+from regraft.deploy.latency import Latency
+from regraft.recipes.charts import latency_chart, training_chart
+from regraft.recipes.pages import Thumbnail, thumbnail, write_page
+from regraft.recipes.story import Facts, Record, Story
+from regraft.train.journal import read_events
+
+PACKAGES = ("regraft", "torch", "onnxruntime", "openvino", "lancedb", "numpy", "pillow")
+
+
+def write_report(path: Path, story: Story, records: Mapping[str, Record]) -> None:
+    """Write one HTML file that needs nothing beside it, all or nothing.
+
+    Args:
+        records: Of every step before, by name.
+    """
+    classes: list[str] = records["look"].facts["classes"]
+    queries = records["queries"].facts
+    context = {
+        "steps": records,
+        "facts": {name: record.facts for name, record in records.items()},
+        "duration_s": sum(record.duration_s for record in records.values()),
+        "day": datetime.fromisoformat(records["queries"].finished).date().isoformat(),
+        "machines": sorted({record.device for record in records.values()}),
+        "training_chart": Markup(training_chart(read_events(story.run))),
+        "graph": Markup(story.drawing.read_text(encoding="utf-8")),
+        "proofs": _proofs(records),
+        "latencies": (latencies := _latencies(records["latency"].facts)),
+        "latency_chart": Markup(latency_chart(latencies)),
+        "typical": [_answer(answer, classes) for answer in queries["typical"]],
+        "mistakes": [_answer(answer, classes) for answer in queries["mistakes"]],
+        "environment": _environment(records["grow"].facts["environment"]),
+    }
+    write_page(path, "report.html.j2", context)
+
+
+def _proofs(records: Mapping[str, Record]) -> list[Mapping[str, object]]:
+    """One row for each pair of models that was compared."""
+    fused = {"what": "fused", "against": "training form", "record": records["fuse"], "size_bytes": None}
+    exported = [
+        {
+            "what": artifact["name"],
+            "against": "fused",
+            "record": records["export"],
+            "size_bytes": artifact["size_bytes"],
+            "parity": artifact["parity"],
+        }
+        for artifact in records["export"].facts["artifacts"].values()
+    ]
+    return [fused | {"parity": records["fuse"].facts["parity"]}, *exported]
+
+
+def _latencies(facts: Facts) -> dict[int, dict[str, Latency]]:
+    return {
+        int(size): {name: Latency(**latency) for name, latency in candidates.items()}
+        for size, candidates in facts["latencies"].items()
+    }
+
+
+def _answer(answer: Facts, classes: list[str]) -> dict[str, object]:
+    hits = [
+        _picture(path, classes[label]) | {"score": score, "is_right": label == answer["label"]}
+        for path, label, score in zip(answer["hits"], answer["hit_labels"], answer["scores"], strict=True)
+    ]
+    return {"query": _picture(answer["query"], classes[answer["label"]]), "hits": hits}
+
+
+def _picture(path: str, name: str) -> dict[str, Thumbnail | str]:
+    return {"thumbnail": thumbnail(path), "path": path, "name": name}
+
+
+def _environment(training: Facts) -> dict[str, str]:
+    """What the numbers hang on, by name."""
+    versions = {name: _version(name) for name in PACKAGES}
+    return {
+        "training device": training["device"],
+        "processor cores": str(os.cpu_count()),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: number for name, number in versions.items() if number},
+        "commit": training["commit"] or "installed from a package",
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # An extra that is not installed.
+        return None
