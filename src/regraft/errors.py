@@ -10,7 +10,8 @@ RegraftError
 ├── Diverged            (FloatingPointError) a gradient that is not finite
 ├── Interrupted         (RuntimeError)      a run stopped by a signal, after its checkpoint was written
 ├── RunError            (RuntimeError)      a run directory that cannot be continued as asked
-├── SampleError         (ValueError)        data that cannot be read or should not be
+├── SampleError         (ValueError)        data that cannot be read, or of which too much is bad
+│   └── BadImage        (ValueError)        one picture that cannot be read (vision/images.py)
 ├── StoreError          (RuntimeError)      a gallery that did not do what was asked
 │   ├── SpaceMismatch   (ValueError)        vectors of two models that cannot be compared
 │   └── VectorError     (ValueError)        vectors or ids that must not be stored

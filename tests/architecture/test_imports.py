@@ -18,6 +18,7 @@ LAYERS = [
     {"vision", "speech", "retrieval", "scene"},
     {"recipes"},
     {"cli", "console"},
+    {"__main__"},
 ]
 PEERS_MAY_IMPORT = {0, 1}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
