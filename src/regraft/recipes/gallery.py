@@ -120,7 +120,7 @@ def add(
         images: Picture files, and folders to search at any depth.
         model: The model file that encodes; `None` takes the gallery's own.
         max_bad_share: Largest share of the pictures that may be unreadable.
-        min_rows_for_index: From how many rows on a vector index is built.
+        min_rows_for_index: From how many rows on a vector index is built, at least 1.
         watch: Told of progress after every file.
 
     Raises:
