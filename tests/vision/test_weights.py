@@ -366,12 +366,12 @@ def add_one(state: State) -> str:
 
 def widen_one(state: State) -> str:
     state["stages.1.blocks.0.mlp.fc1.bias"] = torch.zeros(3)
-    return "of another form stages.1.blocks.0.mlp.fc1.bias (float (3,), not float (288,))"
+    return "of wrong shape or type stages.1.blocks.0.mlp.fc1.bias (float (3,), not float (288,))"
 
 
 def quantise_one(state: State) -> str:
     state["head.fc.bias"] = state["head.fc.bias"].to(torch.int8)
-    return "of another form head.fc.bias (integer (1000,), not float (1000,))"
+    return "of wrong shape or type head.fc.bias (integer (1000,), not float (1000,))"
 
 
 def rename_many(state: State) -> str:

@@ -131,11 +131,11 @@ def _matched(model: nn.Module, file: WeightFile, kind: Kind) -> dict[str, Tensor
     missing = [theirs for theirs in published.values() if theirs not in file.entries]
     unexpected = sorted(file.entries.keys() - set(published.values()))
     unfit = [
-        f"{theirs} ({_form(file.entries[theirs])}, not {_form(own[key])})"
+        f"{theirs} ({_shape(file.entries[theirs])}, not {_shape(own[key])})"
         for key, theirs in published.items()
-        if theirs in file.entries and _form(file.entries[theirs]) != _form(own[key])
+        if theirs in file.entries and _shape(file.entries[theirs]) != _shape(own[key])
     ]
-    faults = {"missing": missing, "unexpected": unexpected, "of another form": unfit}
+    faults = {"missing": missing, "unexpected": unexpected, "of wrong shape or type": unfit}
     if any(faults.values()):
         listed = "; ".join(f"{fault} {_listed(names)}" for fault, names in faults.items() if names)
         raise WeightsError(
@@ -145,7 +145,7 @@ def _matched(model: nn.Module, file: WeightFile, kind: Kind) -> dict[str, Tensor
     return {key: file.entries[theirs] for key, theirs in published.items()}
 
 
-def _form(tensor: Tensor) -> str:
+def _shape(tensor: Tensor) -> str:
     return f"{'float' if tensor.is_floating_point() else 'integer'} {tuple(tensor.shape)}"
 
 
@@ -170,15 +170,16 @@ def _num_classes(entries: Mapping[str, Tensor], classifier: str) -> int:
 
 
 def _reopen(model: Model) -> Model:
-    """A copy of a fused model with norms and layer scales where published fused networks keep them.
+    """A fused model's copy, with norms and layer scales where published fused networks keep them.
 
-    It is in float64, so that what is folded in the end is rounded once.
+    Its weights are not set. It is in float64, so that what is folded in the end is rounded once.
     """
-    tree = copy.deepcopy(model).cpu()
+    tree = copy.deepcopy(model).to("meta")
     for name, part in list(tree.named_modules()):
         if isinstance(part, Residual):
-            tree.set_submodule(name, _reopened(cast(Branch, part.branch)))
-    return tree.double().eval()
+            with torch.device("meta"):
+                tree.set_submodule(name, _reopened(cast(Branch, part.branch)))
+    return tree.double().to_empty(device="cpu").eval()
 
 
 def _reopened(branch: Branch) -> ScaledResidual:
