@@ -14,17 +14,28 @@ def replacing(path: Path) -> Generator[Path, None, None]:
 
     The sibling may become a file or a folder. Its bytes reach the disk before it is renamed, so a
     process killed at any instant leaves `path` as it was or complete. If the block raises, the
-    sibling is removed and `path` is untouched.
+    sibling is removed and `path` is untouched. A file gets the permissions of any new file, whatever
+    the library that wrote it thinks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp{path.suffix}")
+    mode = _mode_of_new_files(temporary)
     try:
         yield temporary
+        if temporary.is_file():
+            temporary.chmod(mode)
         _sync(temporary)
         temporary.replace(path)
         _sync_entry(path.parent)
     finally:
         _remove(temporary)
+
+
+def _mode_of_new_files(path: Path) -> int:
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()
+    return mode
 
 
 def _sync(path: Path) -> None:

@@ -27,7 +27,7 @@ app.command()(listing.models)
 app.command()(listing.recipes)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         typer.echo(f"regraft {regraft.__version__}")
         raise typer.Exit
@@ -36,8 +36,9 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
+        bool | None,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = None,
 ) -> None:
     """Regraft grows efficient perception models and replaces them without replanting."""
 

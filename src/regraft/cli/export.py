@@ -1,7 +1,6 @@
 """`regraft export`: a file for another runtime, proven equal."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -43,4 +42,14 @@ def export(
         inputs=sample_inputs(card, images, inputs),
         tolerance=tolerance,
     )
-    typer.echo(json.dumps(asdict(artifact), default=str) if as_json else str(artifact))
+    if not as_json:
+        typer.echo(str(artifact))
+        return
+    facts = {
+        "path": str(artifact.path),
+        "target": artifact.target,
+        "size_bytes": artifact.size_bytes,
+        "verified": artifact.verified,
+        "parity": artifact.parity and artifact.parity.to_json(),
+    }
+    typer.echo(json.dumps(facts))

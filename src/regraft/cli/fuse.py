@@ -1,7 +1,6 @@
 """`regraft fuse`: from training branches to plain convolutions, proven equal."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +37,7 @@ def fuse(
     fused = fold(branched)
     assert isinstance(fused, Backbone), "fusing keeps a backbone a backbone"
     parity = compare(branched, fused, sample_inputs(card, images, inputs), tolerance=tolerance)
-    typer.echo(json.dumps(asdict(parity)) if as_json else str(parity))
+    typer.echo(json.dumps(parity.to_json()) if as_json else str(parity))
     if not parity.passed:
         raise typer.Exit(1)
     save_model(out, fused, card)

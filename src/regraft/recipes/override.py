@@ -9,43 +9,60 @@ from typing import Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 from regraft.errors import RecipeError
 
 Data = TypeVar("Data")
+Tree = dict[str, "str | Tree"]
+"""Settings by name: a value as text, or the settings of a group."""
+BOOLEANS = ("true", "false")
 
 
 def override(recipe: Data, settings: Iterable[str]) -> Data:
-    """Return `recipe` with each `path.to.field=value` of `settings` put in.
+    """Return `recipe` with each `path.to.field=value` of `settings` put in, all at once.
 
     Values are Python literals; a bare word is a string; `none` turns a setting off.
 
     Raises:
         RecipeError: No such setting, or a value that is not of its type.
     """
+    tree: Tree = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
             raise RecipeError(f"--set {setting} has no value; expected name=value.")
-        recipe = _put(recipe, path.split("."), text, path)
-    return recipe
+        _plant(tree, path, text)
+    return _put(recipe, tree, "")
 
 
-def _put(data: Data, path: list[str], text: str, whole: str) -> Data:
+def _plant(tree: Tree, path: str, text: str) -> None:
+    *groups, name = path.split(".")
+    for group in groups:
+        branch = tree.setdefault(group, {})
+        if not isinstance(branch, dict):
+            raise RecipeError(f"{path}: {group} was given a value of its own, {branch!r}.")
+        tree = branch
+    tree[name] = text
+
+
+def _put(data: Data, tree: Tree, prefix: str) -> Data:
+    """Return dataclass `data` with the leaves of `tree` put in; `prefix` is where it stands."""
     if not is_dataclass(data):
-        raise RecipeError(f"No setting named {whole!r}: it goes on where the recipe has a plain value.")
-    name, *rest = path
+        raise RecipeError(f"{prefix.rstrip('.')} is a plain value; it has no setting {next(iter(tree))!r}.")
+    changes = {name: _changed(data, name, new, prefix) for name, new in tree.items()}
+    return replace(data, **changes)  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+
+
+def _changed(data: object, name: str, new: "str | Tree", prefix: str) -> object:
+    assert is_dataclass(data)
     names = [field.name for field in fields(data)]
     if name not in names:
         close = get_close_matches(name, names, n=1)
         hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise RecipeError(
-            f"No setting named {name!r} in {whole!r}.", hint=f"{hint}There is: {', '.join(names)}."
-        )
+        raise RecipeError(f"No setting named {prefix}{name}.", hint=f"{hint}There is: {', '.join(names)}.")
     old: object = getattr(data, name)
-    if rest:
-        new = _put(old, rest, text, whole)
-    elif is_dataclass(old):
-        raise RecipeError(f"{whole} is a group of settings.", hint=f"Try {whole}.{fields(old)[0].name}=...")
-    else:
-        new = _parse(text, get_type_hints(type(data))[name], whole)
-    return replace(data, **{name: new})  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+    if isinstance(new, dict):
+        return _put(old, new, f"{prefix}{name}.")
+    if is_dataclass(old):
+        first = fields(old)[0].name
+        raise RecipeError(f"{prefix}{name} is a group of settings.", hint=f"Try {prefix}{name}.{first}=...")
+    return _parse(new, get_type_hints(type(data))[name], f"{prefix}{name}")
 
 
 def _parse(text: str, kind: object, whole: str) -> object:
@@ -68,9 +85,6 @@ def _parse(text: str, kind: object, whole: str) -> object:
         wanted = kind.__name__ if isinstance(kind, type) else str(kind)
         raise RecipeError(f"{whole} is {text!r}; expected {wanted}.")
     return value
-
-
-BOOLEANS = ("true", "false")
 
 
 def _fits(value: object, kind: object) -> bool:
