@@ -12,7 +12,7 @@ import regraft
 
 ROOT = Path(regraft.__file__).parent
 LAYERS = [
-    {"errors", "files"},
+    {"errors", "files", "machine"},
     {"ops", "nn", "augment", "data"},
     {"tables", "train", "deploy"},
     {"vision", "speech", "retrieval", "scene"},

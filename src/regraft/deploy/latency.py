@@ -1,14 +1,13 @@
 """Fair timing of functions that do the same work."""
 
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
 from regraft.errors import RecipeError
+from regraft.machine import processor_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ def device_name(device: torch.device | str = "cpu") -> str:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _processor_name() if device.type == "cpu" else str(device)
+    return processor_name() if device.type == "cpu" else str(device)
 
 
 def _time_ns(candidate: Callable[[], object], device: torch.device) -> tuple[int, int]:
@@ -106,11 +105,3 @@ def _summarise(times_ns: list[tuple[int, int]], device: torch.device) -> Latency
         threads=torch.get_num_threads(),
         device=device_name(device),
     )
-
-
-def _processor_name() -> str:
-    """The processor's model, which Linux tells only in a file; `platform` knows it elsewhere."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()

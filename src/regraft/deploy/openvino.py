@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regraft.deploy import onnx
 from regraft.deploy.signature import check_input
 from regraft.errors import MissingExtra, RegraftError
+from regraft.machine import processor_flags
 
 if TYPE_CHECKING:
     from openvino import Core
@@ -95,9 +96,8 @@ def bfloat16_units() -> tuple[str, ...]:
 
     AMX is where bfloat16 is several times faster than float32; vectors alone gain less.
     """
-    cpuinfo = Path("/proc/cpuinfo")
-    words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set[str]()
-    return tuple(unit for unit in BFLOAT16_UNITS if unit in words)
+    flags = processor_flags()
+    return tuple(unit for unit in BFLOAT16_UNITS if unit in flags)
 
 
 def _core(purpose: str) -> "Core":

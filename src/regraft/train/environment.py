@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from regraft.machine import processor_name
+
 PACKAGES = ("regraft", "lightning-fabric", "safetensors", "numpy")
 
 
@@ -35,10 +37,7 @@ def _versions() -> dict[str, str]:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{device.type}: {models[0] if models else platform.processor() or platform.machine()}"
+    return f"{device.type}: {processor_name()}"
 
 
 def _commit() -> str | None:

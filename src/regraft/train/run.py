@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 
 from regraft.errors import RecipeError, RunError
+from regraft.files import replacing
 from regraft.train import checkpoint
 from regraft.train.checkpoint import Trained
 from regraft.train.environment import describe_environment
@@ -146,7 +147,5 @@ def _append_json(path: Path, entry: Mapping[str, object]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + checkpoint.PARTIAL)
-    partial.write_text(text + "\n")
-    partial.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n")
