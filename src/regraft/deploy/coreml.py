@@ -1,6 +1,7 @@
 """Core ML packages. They are written anywhere and run on macOS only."""
 
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -37,12 +38,16 @@ def write(
     """
     tools = _tools("exporting to Core ML")
     program = trace(model, example, dynamic_axes).run_decompositions({})
-    package = tools.convert(
-        program,
-        convert_to="mlprogram",
-        compute_precision=tools.precision(precision),
-        skip_model_load=not can_run(),
-    )
+    with warnings.catch_warnings():
+        # coremltools uses deprecated functions, and forgets a temporary folder, in its own code.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Implicitly cleaning up", ResourceWarning)
+        package = tools.convert(
+            program,
+            convert_to="mlprogram",
+            compute_precision=tools.precision(precision),
+            skip_model_load=not can_run(),
+        )
     package.user_defined_metadata.update(metadata)
     package.save(str(path))
 
@@ -88,7 +93,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _tools(purpose: str) -> ModuleType:
     try:
-        import coremltools
+        # It imports executorch if there is one, which uses deprecated functions in its own code.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            import coremltools
     except ImportError as error:
         raise MissingExtra.of(purpose, "coreml") from error
     return coremltools

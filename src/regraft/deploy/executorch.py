@@ -1,6 +1,7 @@
 """ExecuTorch programs for phones and small boards, computing in XNNPACK."""
 
 import json
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,16 +28,20 @@ def write(
         ShapeError: The model cannot have all `dynamic_axes` open.
     """
     try:
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
+        # Here and below: executorch uses deprecated functions in its own code, which is not ours to mend.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+            from executorch.exir import to_edge_transform_and_lower
     except ImportError as error:
         raise MissingExtra.of("exporting to ExecuTorch", "executorch") from error
-    program = to_edge_transform_and_lower(
-        trace(model, example, dynamic_axes),
-        partitioner=[XnnpackPartitioner()],
-        constant_methods={METADATA_METHOD: json.dumps(dict(metadata))},
-    )
-    path.write_bytes(program.to_executorch().buffer)
+    graph = trace(model, example, dynamic_axes)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        program = to_edge_transform_and_lower(
+            graph,
+            partitioner=[XnnpackPartitioner()],
+            constant_methods={METADATA_METHOD: json.dumps(dict(metadata))},
+        ).to_executorch()
+    path.write_bytes(program.buffer)
 
 
 def load(path: Path) -> Callable[[Tensor], Tensor]:
@@ -72,7 +77,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _method(path: Path, name: str) -> "Method":
     try:
-        from executorch.runtime import Runtime
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            from executorch.runtime import Runtime
     except ImportError as error:
         raise MissingExtra.of("running ExecuTorch programs", "executorch") from error
     program = Runtime.get().load_program(path)

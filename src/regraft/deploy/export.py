@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +19,9 @@ NUM_RANDOM_BATCHES = 4
 """Random batches of the example's size that every artifact is proven on, beside real samples."""
 
 
-class Write(Protocol):
-    """Write a model, with metadata, as a file for one runtime."""
-
-    def __call__(
-        self,
-        model: nn.Module,
-        example: Tensor,
-        path: Path,
-        metadata: Mapping[str, str],
-        dynamic_axes: Collection[int],
-    ) -> None:
-        """Write `model` to `path`, leaving the size of `dynamic_axes` of its input open."""
-        ...
+Write = Callable[[nn.Module, Tensor, Path, Mapping[str, str], Collection[int]], None]
+"""Write the model, traced on an example input, to a path, with metadata, leaving the size of some axes of
+the input open."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class Latency:
     repeats: int
     """Calls measured, after the warm-up."""
     threads: int
-    """Threads that torch may use. Exported artifacts loaded by Regraft are given as many."""
+    """Threads that torch may use; ONNX and OpenVINO artifacts loaded by Regraft are given as many."""
     device: str
     """Name of the processor or GPU."""
 

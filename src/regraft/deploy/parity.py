@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from types import MethodType
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from regraft.errors import ParityError
@@ -44,8 +45,9 @@ class Parity:
 
     def __str__(self) -> str:
         verdict = "same" if self.passed else "DIFFERENT"
+        allowed = f"{self.tolerance:.1e}".replace(".0e", "e")
         return (
-            f"{verdict}: worst difference {self.worst_relative:.2e} (allowed {self.tolerance:.0e}), "
+            f"{verdict}: worst difference {self.worst_relative:.2e} (allowed {allowed}), "
             f"top-1 agreement {100 * self.agreement:.1f} % on {self.num_inputs} inputs"
         )
 
@@ -83,33 +85,23 @@ def compare(
         owner, _ = _identity(function)
         if isinstance(owner, nn.Module):
             refuse_train_mode(owner, "compare")
-    zero = torch.zeros((), dtype=torch.float64)
-    absolute, relative, largest = zero, zero, zero
-    num_inputs = num_decisions = num_equal = 0
-    for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
-        wanted, got = _run(reference, batch), _run(candidate, batch)
-        _check_outputs(wanted, got)
-        difference, scale = (wanted - got).abs().amax(), wanted.abs().amax()
-        # Reduced by torch, because Python's max(1.0, nan) is 1.0 and would hide a NaN.
-        absolute = torch.maximum(absolute, difference)
-        relative = torch.maximum(relative, _ratio(difference, scale))
-        largest = torch.maximum(largest, scale)
-        equal = _decisions_equal(wanted, got)
-        num_equal += int(equal.sum())
-        num_decisions += equal.numel()
-        num_inputs += len(batch)
-    if not num_inputs:
+    batches = [inputs] if isinstance(inputs, Tensor) else inputs
+    measured = [_measure(reference, candidate, batch) for batch in batches]
+    if not measured:
         raise ParityError("There were no inputs to compare on; expected at least one batch.")
-    if largest == 0:
+    # Reduced by torch, because Python's max(1.0, nan) is 1.0 and would hide a NaN.
+    differences = torch.stack([batch.difference for batch in measured])
+    scales = torch.stack([batch.scale for batch in measured])
+    if not scales.any():
         raise ParityError(
             "The reference is zero for every input, so nothing can be proven.",
             hint="Compare a model whose weights have been trained or drawn at random.",
         )
     return Parity(
-        worst_absolute=absolute.item(),
-        worst_relative=relative.item(),
-        agreement=num_equal / num_decisions,
-        num_inputs=num_inputs,
+        worst_absolute=differences.amax().item(),
+        worst_relative=_ratio(differences, scales).amax().item(),
+        agreement=sum(batch.num_equal for batch in measured) / sum(batch.num_decisions for batch in measured),
+        num_inputs=sum(batch.num_inputs for batch in measured),
         tolerance=tolerance,
         min_agreement=min_agreement,
     )
@@ -121,6 +113,29 @@ def random_inputs(shape: Iterable[int], count: int, *, seed: int = 0) -> Iterato
     sizes = tuple(shape)
     for _ in range(count):
         yield torch.randn(sizes, generator=generator)
+
+
+class _Measured(NamedTuple):
+    """What one batch showed."""
+
+    difference: Float[Tensor, ""]
+    scale: Float[Tensor, ""]
+    num_equal: int
+    num_decisions: int
+    num_inputs: int
+
+
+def _measure(reference: Function, candidate: Function, batch: Tensor) -> _Measured:
+    wanted, got = _run(reference, batch), _run(candidate, batch)
+    _check_outputs(wanted, got)
+    equal = wanted.argmax(1) == got.argmax(1)
+    return _Measured(
+        difference=(wanted - got).abs().amax(),
+        scale=wanted.abs().amax(),
+        num_equal=int(equal.sum()),
+        num_decisions=equal.numel(),
+        num_inputs=len(batch),
+    )
 
 
 def _run(function: Function, batch: Tensor) -> Tensor:
@@ -139,15 +154,9 @@ def _check_outputs(wanted: Tensor, got: Tensor) -> None:
         )
 
 
-def _ratio(difference: Float[Tensor, ""], scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
+def _ratio(difference: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Difference per scale, where no difference from zero is none."""
     return torch.where((difference == 0) & (scale == 0), scale, difference / scale)
-
-
-def _decisions_equal(
-    wanted: Float[Tensor, "b n *space"], got: Float[Tensor, "b n *space"]
-) -> Bool[Tensor, "b *space"]:
-    return wanted.argmax(1) == got.argmax(1)
 
 
 def _refuse_self(reference: Function, candidate: Function) -> None:
