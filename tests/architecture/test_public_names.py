@@ -12,7 +12,9 @@ PUBLIC = {
     "RegraftError": "message, *, hint=None",
     "compare": "reference, candidate, inputs, *, tolerance=0.0001, min_agreement=0.99",
     "create_model": "name, *, num_classes=1000, in_channels=3, output_stride=None, drop_path=0.0",
-    "export": "model, path, *, example, target='onnx', metadata, inputs=(), tolerance=None, dynamic_axes=None",
+    "export": (
+        "model, path, *, example, target='onnx', metadata, inputs=(), tolerance=None, dynamic_axes=None"
+    ),
     "fuse": "model",
     "list_models": "",
     "load_model": "path",
