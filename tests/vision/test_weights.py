@@ -33,20 +33,20 @@ LARGE = ["fastvit_sa24", "fastvit_sa36", "fastvit_ma36"]
 EXACT = 1e-12
 """In float64 both sides are the same algebra: 1e-14 is seen, after some forty layers."""
 CLOSE = 1e-5
-"""In float32 they add in another order: 6e-7 is seen in FastViT, and up to 5e-6 in MobileOne, whose layers
-have no residual to damp it. An unlucky draw doubles that, so timm's own rounding is allowed for as well."""
+"""In float32 they add in another order: between 0 and 1.4e-6 is seen, over several draws of the weights."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A network of timm with random weights, in both forms, and what it answers in float64."""
+    """A network of timm with random weights, in both forms, and what it answers."""
 
     name: str
     models: dict[str, nn.Module]
     pictures: Tensor
-    logits: dict[str, Tensor]
-    rounding: dict[str, float]
-    """How far its own float32 answers are from these."""
+    exact: dict[str, Tensor]
+    """Logits of each form in float64."""
+    close: dict[str, Tensor]
+    """The same in float32."""
 
     def state(self, form: str) -> State:
         return dict(self.models[form].state_dict())
@@ -59,12 +59,11 @@ def make_reference(name: str, **options: int) -> Reference:
     randomise(model, pictures)
     models = {"train": model, "fused": reparameterize_model(model)}
     pictures = pictures[:2].double()
-    rounded = {form: answers(member, pictures) for form, member in models.items()}
-    logits = {form: answers(member.double(), pictures) for form, member in models.items()}
+    close = {form: answers(member, pictures) for form, member in models.items()}
+    exact = {form: answers(member.double(), pictures) for form, member in models.items()}
     for member in models.values():
         member.float()  # without loss: these weights were float32
-    rounding = {form: relative_difference(rounded[form], logits[form]) for form in models}
-    return Reference(name, models, pictures, logits, rounding)
+    return Reference(name, models, pictures, exact, close)
 
 
 def answers(model: nn.Module, pictures: Tensor) -> Tensor:
@@ -84,7 +83,7 @@ def randomise(model: nn.Module, pictures: Tensor) -> None:
         if name.endswith(("gamma", ".scale")):  # large enough that every residual branch shows in the output
             parameter.uniform_(0.1, 0.5)
         elif name.endswith("bias"):
-            parameter.normal_(std=0.2)
+            parameter.normal_(0.5, 0.2)  # about zero, forty norms and ReLUs in a row multiply rounding by 1e5
         elif parameter.ndim == 1:
             parameter.uniform_(0.5, 1.5)
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
@@ -95,6 +94,8 @@ def randomise(model: nn.Module, pictures: Tensor) -> None:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         norm.running_mean.add_(0.1 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean))
+        # A channel that ReLU silenced has no variance, and dividing by it would only amplify rounding.
+        norm.running_var.clamp_(min=0.1 * float(norm.running_var.mean()))
         norm.running_var.mul_(torch.empty_like(norm.running_var).uniform_(0.7, 1.4))
     model.eval()
 
@@ -121,7 +122,9 @@ def untrained(name: str, form: str, **options: int) -> nn.Module:
 
 
 def difference(model: nn.Module, reference: Reference, form: str) -> float:
-    return relative_difference(answers(model, reference.pictures), reference.logits[form])
+    """How far the answers are from timm's of the same precision."""
+    expected = reference.exact if next(model.parameters()).dtype == torch.float64 else reference.close
+    return relative_difference(answers(model, reference.pictures), expected[form])
 
 
 APPLE_WORDS = {
@@ -177,7 +180,7 @@ def check_answers(reference: Reference, form: str, path: Path) -> None:
     close = copy.deepcopy(exact).float()
     assert load_weights(exact, path) is exact
     assert difference(exact, reference, form) < EXACT
-    assert difference(load_weights(close, path), reference, form) < max(CLOSE, 3 * reference.rounding[form])
+    assert difference(load_weights(close, path), reference, form) < CLOSE
 
 
 @pytest.mark.parametrize("form", ["train", "fused"])
