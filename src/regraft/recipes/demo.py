@@ -55,11 +55,11 @@ def run(story: Story, follower: Follower) -> dict[str, Record]:
         is_old = True
         for number, step in enumerate(steps, start=1):
             # What follows a step that is done anew must be done anew too.
-            record = _recall(story, step) if is_old else None
-            is_old = record is not None
-            if record is None:
+            is_old = is_old and _record_path(story, step).exists()
+            if not is_old:
                 follower.begin(number, len(steps), step)
-                record = _perform(story, step, records, follower)
+                _perform(story, step, records, follower)
+            record = _recall(story, step)
             follower.end(step, record, is_old=is_old)
             records[step.name] = record
     return records
@@ -71,7 +71,7 @@ def _report(story: Story, earlier: Mapping[str, Record], follower: Follower) -> 
     return Result(f"{path.stat().st_size / 1e6:.1f} MB in one file", {"path": str(path)})
 
 
-def _perform(story: Story, step: Step, earlier: Mapping[str, Record], follower: Follower) -> Record:
+def _perform(story: Story, step: Step, earlier: Mapping[str, Record], follower: Follower) -> None:
     started_s = time.monotonic()
     result = step.perform(story, earlier, follower)
     record = Record(
@@ -83,12 +83,10 @@ def _perform(story: Story, step: Step, earlier: Mapping[str, Record], follower: 
         num_threads=torch.get_num_threads(),
     )
     _write_json(_record_path(story, step), asdict(record))
-    return record
 
 
-def _recall(story: Story, step: Step) -> Record | None:
-    path = _record_path(story, step)
-    return Record(**json.loads(path.read_bytes())) if path.exists() else None
+def _recall(story: Story, step: Step) -> Record:
+    return Record(**json.loads(_record_path(story, step).read_bytes()))
 
 
 def _record_path(story: Story, step: Step) -> Path:

@@ -116,13 +116,14 @@ def demo_recipe(steps: int | None, num_train: int) -> Recipe:
     """The recipe of the small MobileOne, stretched or shrunk to `steps`, for `num_train` pictures or more."""
     recipe = mobileone_mini()
     old = recipe.schedule
-    steps = steps or old.steps
+    steps, every = steps or old.steps, old.checkpoint_every or old.steps
     schedule = replace(
         old,
         steps=steps,
         warmup_steps=old.warmup_steps * steps // old.steps,
         evaluate_every=max(1, (old.evaluate_every or old.steps) * steps // old.steps),
-        checkpoint_every=min(steps, old.checkpoint_every or steps),
+        # No rarer in a long run, where more would be lost.
+        checkpoint_every=min(every, max(1, every * steps // old.steps)),
     )
     return replace(recipe, schedule=schedule, batch_size=min(recipe.batch_size, num_train))
 

@@ -1,8 +1,10 @@
 """Which picture is for what: training, a gallery, or a query."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from regraft.data.sample import content_id, number_copies
 from regraft.errors import SampleError
@@ -65,11 +67,7 @@ def paths(samples: ImageSet) -> list[Path]:
 
 def save_parts(path: Path, parts: Parts) -> None:
     """Write down which file is in which part, all or nothing."""
-    written = {
-        field.name: list(zip(part.ids, map(str, paths(part)), part.labels, strict=True))
-        for field in fields(parts)
-        for part in [getattr(parts, field.name)]
-    }
+    written = {name: _columns(getattr(parts, name)) for name in parts.sizes}
     with replacing(path) as temporary:
         text = json.dumps({"classes": parts.train.classes, **written})
         temporary.write_text(text, encoding="utf-8")
@@ -81,6 +79,11 @@ def load_parts(path: Path) -> Parts:
     return Parts(*(_image_set(written[field.name], written["classes"]) for field in fields(Parts)))
 
 
-def _image_set(rows: list[tuple[str, str, int]], classes: list[str]) -> ImageSet:
-    ids, sources, labels = zip(*rows, strict=True)
-    return ImageSet(ids, tuple(map(Path, sources)), labels, tuple(classes))
+def _columns(part: ImageSet) -> dict[str, object]:
+    return {"ids": part.ids, "files": [str(path) for path in paths(part)], "labels": part.labels}
+
+
+def _image_set(columns: Mapping[str, Any], classes: Sequence[str]) -> ImageSet:
+    return ImageSet(
+        tuple(columns["ids"]), tuple(map(Path, columns["files"])), tuple(columns["labels"]), tuple(classes)
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from regraft.train.journal import Watcher
 
@@ -11,6 +11,7 @@ Facts = Mapping[str, Any]
 """JSON values by name. `Any`, because only the report's template reads them."""
 
 
+@runtime_checkable
 class Follower(Protocol):
     """Someone who is told how the story goes."""
 
