@@ -17,7 +17,7 @@ from regraft.cli import app, main
 from regraft.errors import RegraftError, WeightsError
 from regraft.nn.reparam import is_fused
 from regraft.vision.modelfile import ModelCard, load_model, save_model
-from regraft.vision.models import create_model
+from regraft.vision.models import create_model, list_models
 from regraft.vision.preprocess import Preprocess
 from regraft.vision.weights import to_timm
 
@@ -200,10 +200,13 @@ def test_import_and_publish(tmp_path: Path) -> None:
     assert all(torch.equal(back[name], value) for name, value in weights.items())
 
 
-def test_listings() -> None:
-    rows = {row["name"]: row for row in json.loads(run("models", "--json"))}
-    assert rows["mobileone_s1"]["fused_parameters"] == 4_764_840
-    assert "mobileone_s1" in run("models")
+def test_models() -> None:
+    lines = {line.split()[0]: line.split()[1:] for line in run("models").splitlines()}
+    assert lines["mobileone_s1"] == ["224", "4.83", "4.76", "830.06", "825.06"]
+    assert len(lines) == 1 + len(list_models())
+
+
+def test_recipes() -> None:
     recipes = json.loads(run("recipes", "--json"))
     assert recipes["imagenet_mobileone_s2"]["augment"]["auto_augment"] is True
     assert "mobileone_mini" in run("recipes")
