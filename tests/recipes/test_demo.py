@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from regraft.cli import app
-from regraft.errors import RunError
+from regraft.errors import RunError, SampleError
 from regraft.recipes import demo_steps
 from regraft.recipes.demo import run
 from regraft.recipes.demo_steps import demo_recipe
@@ -170,6 +170,12 @@ def test_other_settings_are_refused(told: tuple[Listener, dict[str, Record]], st
     with pytest.raises(RunError, match="steps was 30 and is 31") as caught:
         run(other, Listener())
     assert caught.value.hint is not None
+
+
+def test_a_wrong_folder_can_be_corrected(tmp_path: Path) -> None:
+    for name in ("wrong", "also wrong"):
+        with pytest.raises(SampleError, match=f"{name} is not a folder"):
+            run(Story(out=tmp_path / "out", images=tmp_path / name), Listener())
 
 
 def test_a_folder_has_one_demo_at_a_time(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from regraft.deploy.latency import Latency
@@ -55,7 +56,7 @@ def latency_chart(latencies: Mapping[int, Mapping[str, Latency]]) -> str:
     """
     with matplotlib.rc_context(LOOK):
         rows = max(len(candidates) for candidates in latencies.values())
-        figure = Figure(figsize=(9, 0.8 + 0.42 * rows), layout="constrained")
+        figure = Figure(figsize=(9, 0.8 + 0.42 * rows), layout=ConstrainedLayoutEngine(wspace=0.08))
         panels = figure.subplots(1, len(latencies), sharey=True, squeeze=False)[0]
         for axes, (batch_size, candidates) in zip(panels, latencies.items(), strict=True):
             _draw_latency(axes, batch_size, candidates)

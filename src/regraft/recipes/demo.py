@@ -109,7 +109,8 @@ def _claimed(folder: Path) -> Generator[None]:
 def _settle(story: Story) -> None:
     """Note the settings of a new demo, and refuse to go on with others."""
     path = story.out / "demo.json"
-    if not path.exists():
+    if not (story.out / "steps").exists():
+        # Nothing was made yet, perhaps because the settings were wrong.
         _write_json(path, story.settings)
         return
     old = json.loads(path.read_bytes())

@@ -31,7 +31,7 @@ def write_report(path: Path, story: Story, records: Mapping[str, Record]) -> Non
         "facts": {name: record.facts for name, record in records.items()},
         "duration_s": sum(record.duration_s for record in records.values()),
         "day": datetime.fromisoformat(records["queries"].finished).date().isoformat(),
-        "machines": sorted({f"{record.device}, {record.num_threads} threads" for record in records.values()}),
+        "machines": sorted({(record.device, record.num_threads) for record in records.values()}),
         "training_chart": Markup(training_chart(read_events(story.run))),
         "graph": Markup(story.drawing.read_text(encoding="utf-8")),
         "proofs": _proofs(records),

@@ -45,9 +45,10 @@ class Story:
     """Optimizer steps of the training; `None` takes the recipe's own number."""
 
     @property
-    def settings(self) -> dict[str, str | int | None]:
+    def settings(self) -> dict[str, str | int]:
         """What must stay the same when a demo is continued."""
-        return {"images": str(self.images.resolve()) if self.images else None, "steps": self.steps}
+        images = str(self.images.resolve()) if self.images else "the handwritten digits"
+        return {"images": images, "steps": self.steps or "the recipe's own"}
 
     @property
     def pictures(self) -> Path:
