@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,3 +60,13 @@ def test_leaves_a_neighbouring_onnx_file_alone(toy: nn.Module, tmp_path: Path):
     neighbour.write_bytes(b"mine")
     write(toy, torch.zeros(1, 3, 16, 16), tmp_path / "toy.xml", {}, (0,))
     assert neighbour.read_bytes() == b"mine"
+
+
+def test_nothing_is_reported_over_the_network() -> None:
+    script = (
+        "import sys\nfrom regraft.deploy.openvino import _core\n_core('testing')\n"
+        "assert 'openvino.tools.ovc' in sys.modules\n"
+        "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,10 +1,12 @@
 """OpenVINO models: an .xml file with the graph and a .bin file with the weights."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +103,9 @@ def bfloat16_units() -> tuple[str, ...]:
 
 
 def _core(purpose: str) -> "Core":
+    # On import, OpenVINO reports its use to its makers over the network. Where its reporting package
+    # cannot be imported it falls back to its own stub, and None is how Python spells that.
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
     try:
         import openvino
     except ImportError as error:
