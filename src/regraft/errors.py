@@ -21,6 +21,15 @@ A library user can catch `RegraftError`, or the builtin in brackets. The command
 message and exits 1; anything else is a bug and keeps its traceback.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Ask whether the most similar of `names` was meant; empty if none is similar."""
+    close = get_close_matches(name, list(names), n=1)
+    return f"Did you mean {close[0]!r}? " if close else ""
+
 
 class RegraftError(Exception):
     """A mistake the user can mend: what is wrong, what was expected, one thing to try.

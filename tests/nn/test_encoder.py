@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from regraft.nn.encoder import Encoder
+from regraft.vision.models import create_model
 
 
 class Halve:
@@ -48,7 +49,14 @@ def test_fingerprint_is_the_same_for_the_same() -> None:
     assert Encoder(network(), Halve()).fingerprint == Encoder(network(), Halve()).fingerprint
 
 
-@pytest.mark.parametrize("change", ["weight", "buffer", "preprocessing", "type"])
+def test_the_same_weights_in_another_network_are_another_space() -> None:
+    strided = create_model("mobileone_mini", num_classes=0)
+    dilated = create_model("mobileone_mini", num_classes=0, output_stride=4)
+    dilated.load_state_dict(strided.state_dict())
+    assert Encoder(strided, Halve()).fingerprint != Encoder(dilated, Halve()).fingerprint
+
+
+@pytest.mark.parametrize("change", ["weight", "buffer", "preprocessing", "type", "structure", "setting"])
 def test_fingerprint_notices(change: str) -> None:
     model, preprocess = network(), Halve()
     with torch.no_grad():
@@ -60,4 +68,8 @@ def test_fingerprint_notices(change: str) -> None:
             preprocess = Halve(0.25)
         if change == "type":
             model = model.bfloat16()
+        if change == "structure":
+            model = nn.Sequential(*model, nn.ReLU())
+        if change == "setting":
+            model[1].eps = 1e-3
     assert Encoder(model, preprocess).fingerprint != Encoder(network(), Halve()).fingerprint

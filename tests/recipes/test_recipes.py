@@ -10,7 +10,7 @@ from regraft.errors import RecipeError
 from regraft.recipes.augmentation import mix_transform, picture_transform, pixel_transform
 from regraft.recipes.catalogue import RECIPES, find_recipe
 from regraft.recipes.override import override
-from regraft.recipes.recipe import Augment
+from regraft.recipes.recipe import Augmentation
 from regraft.recipes.training import preprocessing_of
 from regraft.vision.models import create_model
 
@@ -30,6 +30,7 @@ def test_every_recipe_can_be_built(name: str) -> None:
 def test_what_the_papers_state() -> None:
     s2 = find_recipe("imagenet_mobileone_s2")
     assert s2.sizes == ((0, 160), (37, 192), (112, 224))
+    assert find_recipe("imagenet_mobileone_s1").sizes == ()
     assert (s2.schedule.decay(0), s2.schedule.decay(s2.schedule.steps)) == (1e-4, 1e-5)
     ma36 = find_recipe("imagenet_fastvit_ma36")
     assert (ma36.drop_path, ma36.augment.mixup, ma36.schedule.weight_decay) == (0.35, 0.8, 0.05)
@@ -49,6 +50,7 @@ def test_an_unknown_recipe_gets_a_suggestion() -> None:
         ("optimizer=adamw", ("optimizer",), "adamw"),
         ("augment.flip=true", ("augment", "flip"), True),
         ("augment.pad_px=none", ("augment", "pad_px"), None),
+        ("augment.mixup=1", ("augment", "mixup"), 1.0),
         ("sizes=((0,24),(5,32))", ("sizes",), ((0, 24), (5, 32))),
         ("precision=bf16-mixed", ("precision",), "bf16-mixed"),
     ],
@@ -74,11 +76,30 @@ def test_override(setting: str, path: tuple[str, ...], value: object) -> None:
         "schedule.steps.more=1",
         "schedule.steps=3",  # fewer than the steps of the warm-up
         "augment.crop_area=(0.1,1.0)",  # beside pad_px
+        "augment.erase=2.0",
+        "augment.rand_augment=99",
+        "augment.jitter=-1.0",
+        "augment.mixup=-1.0",
+        "augment.pad_px=-3",
+        "average_decay=1.5",
+        "drop_path=2.0",
+        "momentum=-1.0",
+        "sizes=((0,0),)",
     ],
 )
 def test_an_override_of_the_wrong_kind_is_refused(setting: str) -> None:
     with pytest.raises(RecipeError):
         override(find_recipe("mobileone_mini"), [setting])
+
+
+def test_whole_numbers_in_a_pair_become_floats() -> None:
+    recipe = override(find_recipe("imagenet_mobileone_s1"), ["augment.crop_area=(0.5,1)"])
+    assert recipe.augment.crop_area == (0.5, 1.0)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(RecipeError, match=r"drop_path is 2.0.*augment.erase is 3.0"):
+        override(find_recipe("mobileone_mini"), ["drop_path=2", "augment.erase=3"])
 
 
 def test_settings_are_put_in_together() -> None:
@@ -87,7 +108,7 @@ def test_settings_are_put_in_together() -> None:
 
 
 def test_mixing_makes_probabilities() -> None:
-    mix = mix_transform(Augment(mixup=0.2, cutmix=1.0), num_classes=5)
+    mix = mix_transform(Augmentation(mixup=0.2, cutmix=1.0), num_classes=5)
     assert mix is not None
     image, label = mix(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3]))
     assert image.shape == (4, 3, 8, 8)

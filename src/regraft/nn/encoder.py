@@ -30,9 +30,9 @@ class Preprocessing(Protocol[Sample_contra]):
 class Encoder(Generic[Sample]):
     """A frozen model, its preprocessing, and the fingerprint that names the space of its vectors.
 
-    Two encoders whose vectors may be compared have the same fingerprint, and nothing else has.
-    Fusing changes a vector by rounding only, but it changes the weights and so the fingerprint:
-    choose one form of a model for a gallery and keep to it.
+    Two encoders of the same fingerprint make vectors that may be compared. Fusing changes a vector by
+    rounding only, but it changes the layers and so the fingerprint: choose one form of a model for a
+    gallery and keep to it.
 
     Args:
         model: Maps `(b ...)` to `(b d)`. Frozen and put in eval mode.
@@ -61,10 +61,22 @@ class Encoder(Generic[Sample]):
         return nn.functional.normalize(self.model(inputs).float(), dim=1).cpu()
 
 
+DECISIVE = ("stride", "padding", "dilation", "groups", "padding_mode", "eps", "scale", "negative_slope")
+"""Attributes of layers that change what the same weights compute."""
+
+
 def fingerprint(model: nn.Module, description: Mapping[str, object]) -> str:
-    """Hash a model's weights, buffers and the description of its preprocessing: 32 hex digits."""
+    """Hash what decides a model's vectors: 32 hex digits.
+
+    That is its layers by type and name with their `DECISIVE` attributes, its weights and buffers, and the
+    description of its preprocessing. What a module's code does beyond that is taken to follow from its type.
+    """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(description, sort_keys=True).encode())
+    for name, part in model.named_modules():
+        decisive = [(key, vars(part)[key]) for key in DECISIVE if key in vars(part)]
+        settings = [(key, value) for key, value in decisive if isinstance(value, int | float | str | tuple)]
+        digest.update(f"{name}|{type(part).__name__}|{settings}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name}|{values.dtype}|{tuple(values.shape)}".encode())

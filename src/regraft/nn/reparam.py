@@ -162,7 +162,7 @@ def fold(
     """Fold a batch norm's running statistics into the bias-free layer before it.
 
     Returns:
-        Weight and bias in float64: rounding happens once, when they are stored (see `fill`).
+        Weight and bias in float64; they are rounded when they are stored (see `fill`).
 
     Raises:
         ArchitectureError: `norm` is not a batch norm with running statistics.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 from torchvision.transforms import InterpolationMode, v2
 
-from regraft.recipes.recipe import Augment, Recipe
+from regraft.recipes.recipe import Augmentation, Recipe
 from regraft.vision import frames
 from regraft.vision.batches import Mix
 from regraft.vision.crops import BatchAugment, PadCropFlip
@@ -37,12 +37,12 @@ def _steps(recipe: Recipe) -> Iterator[nn.Module]:
         yield v2.RandomErasing(augment.erase)
 
 
-def pixel_transform(augment: Augment) -> BatchAugment | None:
+def pixel_transform(augment: Augmentation) -> BatchAugment | None:
     """What happens to a batch of squares, cheaply."""
     return PadCropFlip(augment.pad_px, flip=augment.flip) if augment.pad_px else None
 
 
-def mix_transform(augment: Augment, num_classes: int) -> Mix | None:
+def mix_transform(augment: Augmentation, num_classes: int) -> Mix | None:
     """How the samples of a batch are blended, or one of two ways at random."""
     ways: list[nn.Module] = []
     if augment.mixup:

@@ -1,10 +1,9 @@
 """Every recipe by name."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 
-from regraft.errors import RecipeError
+from regraft.errors import RecipeError, nearest
 from regraft.recipes import imagenet, small
 from regraft.recipes.recipe import Recipe
 
@@ -23,7 +22,6 @@ def find_recipe(name: str) -> Recipe:
         RecipeError: There is none, with the nearest name as a hint.
     """
     if name not in RECIPES:
-        close = get_close_matches(name, RECIPES, n=1)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise RecipeError(f"No recipe named {name!r}.", hint=f"{hint}regraft recipes lists them.")
+        hint = f"{nearest(name, RECIPES)}regraft recipes lists them."
+        raise RecipeError(f"No recipe named {name!r}.", hint=hint)
     return RECIPES[name]()

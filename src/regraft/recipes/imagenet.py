@@ -4,7 +4,7 @@ Each was assembled from the papers and from what independent reproductions state
 1,281,167 training pictures of ILSVRC 2012.
 """
 
-from regraft.recipes.recipe import Augment, Recipe
+from regraft.recipes.recipe import Augmentation, Recipe
 from regraft.train.schedule import Schedule
 
 NUM_PICTURES = 1_281_167
@@ -18,10 +18,12 @@ def mobileone(variant: str) -> Recipe:
     """MobileOne (arXiv 2206.04040, section 4): SGD, and weight decay that falls with the learning rate.
 
     Command: `regraft train IMAGENET --recipe imagenet_mobileone_s1 --out RUN`, under `torchrun` on 8 GPUs.
-    Not run here. The paper strengthens AutoAugment over the epochs for S2 to S4; here its strength is
-    constant from the first epoch on, and only the size of the pictures grows.
+    Not run here. S0 and S1 are only cropped and mirrored. For S2 to S4 the paper strengthens AutoAugment
+    over the epochs; here its strength is constant from the first epoch on, and only the size of the
+    pictures grows.
     """
     batch_size = 256
+    is_large = variant in ("s2", "s3", "s4")
     return Recipe(
         model=f"mobileone_{variant}",
         schedule=Schedule(
@@ -34,13 +36,13 @@ def mobileone(variant: str) -> Recipe:
             checkpoint_every=1000,
         ),
         size_px=224,
-        sizes=((0, 160), (37, 192), (112, 224)),
+        sizes=((0, 160), (37, 192), (112, 224)) if is_large else (),
         crop=0.875 if variant == "s0" else 0.9,
         batch_size=batch_size,
         optimizer="sgd",
         label_smoothing=0.1,
         average_decay=0.9995,
-        augment=Augment(crop_area=(0.08, 1.0), flip=True, auto_augment=variant in ("s2", "s3", "s4")),
+        augment=Augmentation(crop_area=(0.08, 1.0), flip=True, auto_augment=is_large),
     )
 
 
@@ -78,7 +80,7 @@ def fastvit(variant: str) -> Recipe:
         drop_path=DROP_PATH[variant],
         average_decay=0.9995,
         precision="bf16-mixed",
-        augment=Augment(
+        augment=Augmentation(
             crop_area=(0.08, 1.0),
             flip=True,
             rand_augment=9,

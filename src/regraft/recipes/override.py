@@ -3,15 +3,14 @@
 import ast
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from typing import Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from regraft.errors import RecipeError
+from regraft.errors import RecipeError, nearest
 
 Data = TypeVar("Data")
 Tree = dict[str, "str | Tree"]
 """Settings by name: a value as text, or the settings of a group."""
-BOOLEANS = ("true", "false")
+WORDS = {"none": None, "true": True, "false": False}
 
 
 def override(recipe: Data, settings: Iterable[str]) -> Data:
@@ -53,9 +52,8 @@ def _changed(data: object, name: str, new: "str | Tree", prefix: str) -> object:
     assert is_dataclass(data)
     names = [field.name for field in fields(data)]
     if name not in names:
-        close = get_close_matches(name, names, n=1)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise RecipeError(f"No setting named {prefix}{name}.", hint=f"{hint}There is: {', '.join(names)}.")
+        hint = f"{nearest(name, names)}There is: {', '.join(names)}."
+        raise RecipeError(f"No setting named {prefix}{name}.", hint=hint)
     old: object = getattr(data, name)
     if isinstance(new, dict):
         return _put(old, new, f"{prefix}{name}.")
@@ -66,25 +64,32 @@ def _changed(data: object, name: str, new: "str | Tree", prefix: str) -> object:
 
 
 def _parse(text: str, kind: object, whole: str) -> object:
-    try:
-        value: object = (
-            None
-            if text.lower() == "none"
-            else ast.literal_eval(text.capitalize() if text in BOOLEANS else text)
-        )
-    except (ValueError, SyntaxError):
-        value = text
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and not _fits(value, kind)
-        and _fits(float(value), kind)
-    ):
-        value = float(value)
+    value = _as_float(_literal(text), kind)
     if not _fits(value, kind):
         wanted = kind.__name__ if isinstance(kind, type) else str(kind)
         raise RecipeError(f"{whole} is {text!r}; expected {wanted}.")
     return value
+
+
+def _literal(text: str) -> object:
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _as_float(value: object, kind: object) -> object:
+    """`value`, or the same in floats if only that is of type `kind`."""
+    if _fits(value, kind):
+        return value
+    if isinstance(value, tuple):
+        items = cast(tuple[object, ...], value)
+        floats: object = tuple(float(item) if type(item) is int else item for item in items)
+    else:
+        floats = float(value) if type(value) is int else value
+    return floats if _fits(floats, kind) else value
 
 
 def _fits(value: object, kind: object) -> bool:

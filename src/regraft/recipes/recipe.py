@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from regraft.errors import RecipeError
@@ -9,7 +10,7 @@ from regraft.train.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augment:
+class Augmentation:
     """How pictures are varied in training. `None` leaves a step out."""
 
     crop_area: tuple[float, float] | None = None
@@ -31,9 +32,22 @@ class Augment:
     cutmix: float | None = None
     """Beta parameter of CutMix (arXiv 1905.04899); with both, each batch takes one of the two at random."""
 
-    def __post_init__(self) -> None:
+    def problems(self) -> Iterator[str]:
+        """What is wrong with these numbers, in words."""
         if self.crop_area and self.pad_px:
-            raise RecipeError("augment has both crop_area and pad_px; expected at most one way to crop.")
+            yield "augment has both crop_area and pad_px, expected at most one way to crop"
+        if self.crop_area and not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            yield f"augment.crop_area is {self.crop_area}, expected two ascending shares in (0, 1]"
+        if self.pad_px is not None and self.pad_px < 1:
+            yield f"augment.pad_px is {self.pad_px}, expected at least 1"
+        if self.rand_augment is not None and not 0 <= self.rand_augment <= 30:
+            yield f"augment.rand_augment is {self.rand_augment}, expected 0 to 30"
+        if self.erase is not None and not 0 < self.erase <= 1:
+            yield f"augment.erase is {self.erase}, expected a chance in (0, 1]"
+        for name in ("jitter", "mixup", "cutmix"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < inf:
+                yield f"augment.{name} is {value}, expected a positive number"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +78,26 @@ class Recipe:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     synchronize_norms: bool = False
     """Batch statistics over all GPUs instead of each one's."""
-    augment: Augment = field(default_factory=Augment)
+    augment: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
-    """Of the weights, the order of the samples and their augmentation."""
+    """Of the weights, the order of the samples and their augmentation. Which are held out does not change."""
 
     def __post_init__(self) -> None:
         if wrong := list(self._problems()):
             raise RecipeError(f"The recipe cannot be used: {'; '.join(wrong)}.")
 
     def _problems(self) -> Iterator[str]:
-        if self.size_px < 1:
-            yield f"size_px is {self.size_px}, expected at least 1"
-        if self.batch_size < 1:
-            yield f"batch_size is {self.batch_size}, expected at least 1"
+        for name in ("size_px", "batch_size"):
+            if getattr(self, name) < 1:
+                yield f"{name} is {getattr(self, name)}, expected at least 1"
+        for name in ("label_smoothing", "drop_path", "momentum", "average_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                yield f"{name} is {value}, expected a share in [0, 1)"
         if not 0 < self.crop <= 1:
             yield f"crop is {self.crop}, expected a share in (0, 1]"
-        if not 0 <= self.label_smoothing < 1:
-            yield f"label_smoothing is {self.label_smoothing}, expected a share in [0, 1)"
         if self.sizes and self.sizes[0][0] != 0:
             yield f"sizes begins at epoch {self.sizes[0][0]}, expected 0"
+        if any(size_px < 1 for _, size_px in self.sizes):
+            yield f"sizes is {self.sizes}, expected at least 1 px"
+        yield from self.augment.problems()

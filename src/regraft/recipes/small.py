@@ -1,6 +1,6 @@
 """Recipes for pictures of 28 to 64 pixels that run on a laptop."""
 
-from regraft.recipes.recipe import Augment, Recipe
+from regraft.recipes.recipe import Augmentation, Recipe
 from regraft.train.schedule import Schedule
 
 
@@ -13,13 +13,13 @@ def mobileone_mini() -> Recipe:
     return Recipe(
         model="mobileone_mini",
         schedule=Schedule(
-            steps=1000,
+            steps=600,
             peak_lr=0.1,
-            warmup_steps=50,
+            warmup_steps=30,
             weight_decay=5e-4,
             final_weight_decay=5e-5,
-            evaluate_every=200,
-            checkpoint_every=100,
+            evaluate_every=100,
+            checkpoint_every=50,
         ),
         size_px=32,
         crop=1.0,
@@ -27,7 +27,7 @@ def mobileone_mini() -> Recipe:
         optimizer="sgd",
         label_smoothing=0.1,
         average_decay=0.99,
-        augment=Augment(pad_px=4),
+        augment=Augmentation(pad_px=4),
     )
 
 
@@ -55,5 +55,5 @@ def fastvit_mini() -> Recipe:
         optimizer="adamw",
         label_smoothing=0.1,
         average_decay=0.999,
-        augment=Augment(pad_px=4, flip=True),
+        augment=Augmentation(pad_px=4, flip=True),
     )

@@ -74,7 +74,7 @@ def fastvit(
             linearly from 0 at the first block.
 
     Raises:
-        ArchitectureError: An impossible `output_stride`, or a negative size.
+        ArchitectureError: An impossible `output_stride`.
     """
     stem_stride = prod(variant.stem_strides)
     steps = plan_dilation(stem_stride, [1] + [2] * (len(variant.widths) - 1), output_stride)

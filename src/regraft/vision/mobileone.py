@@ -52,7 +52,7 @@ def mobileone(
             the last stages trade their stride for dilation; `None` keeps every stride.
 
     Raises:
-        ArchitectureError: An impossible `output_stride`, or a negative size.
+        ArchitectureError: An impossible `output_stride`.
     """
     steps = plan_dilation(variant.stem_stride, [2] * len(variant.widths), output_stride)
     inputs = (variant.stem, *variant.widths[:-1])

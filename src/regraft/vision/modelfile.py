@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -55,7 +56,7 @@ def read_card(path: str | Path) -> ModelCard:
     """Read the card alone.
 
     Raises:
-        WeightsError: The file is not there, is no safetensors file, or has no card.
+        WeightsError: The file is not there, is no safetensors file, or has no card that can be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -70,10 +71,17 @@ def read_card(path: str | Path) -> ModelCard:
             f"{path} holds weights without a model card.",
             hint="regraft import turns weights into a model file.",
         )
-    fields = json.loads(header[KEY])
-    fields["preprocess"] = Preprocess.from_description(fields["preprocess"])
-    fields["labels"] = tuple(fields["labels"])
-    return ModelCard(**fields)
+    try:
+        return _card(json.loads(header[KEY]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"The card in {path} cannot be read: {error}.", hint="A newer Regraft may have written it."
+        ) from error
+
+
+def _card(fields: dict[str, Any]) -> ModelCard:
+    preprocess = Preprocess.from_description(fields["preprocess"])
+    return ModelCard(**fields | {"preprocess": preprocess, "labels": tuple(fields["labels"])})
 
 
 def load_model(path: str | Path) -> tuple[Backbone, ModelCard]:

@@ -1,10 +1,9 @@
 """Every network by name."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 
-from regraft.errors import ArchitectureError
+from regraft.errors import ArchitectureError, nearest
 from regraft.vision import fastvit, mobileone
 from regraft.vision.backbone import Backbone
 
@@ -32,8 +31,8 @@ def create_model(
     Args:
         num_classes: Width of the classifier; 0 makes `forward` return embeddings.
         in_channels: Channels of the pictures it takes.
-        output_stride: Input pixels per cell of the last feature map, 8, 16 or 32; smaller than the
-            network's own trades stride for dilation. `None` keeps the network's own.
+        output_stride: Input pixels per cell of the last feature map: 4, 8, 16 or 32; 2, 4 or 8 for the
+            small networks. Less than the network's own trades stride for dilation; `None` keeps it.
         drop_path: Stochastic depth of the last block, in [0, 1). Only networks with residual
             branches have it, the FastViT family.
 
@@ -41,11 +40,8 @@ def create_model(
         ArchitectureError: An unknown name, or an option this network does not have.
     """
     if name not in MODELS:
-        close = get_close_matches(name, MODELS, n=1)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise ArchitectureError(
-            f"No model named {name!r}.", hint=f"{hint}regraft.list_models() lists them all."
-        )
+        hint = f"{nearest(name, MODELS)}regraft.list_models() lists them all."
+        raise ArchitectureError(f"No model named {name!r}.", hint=hint)
     if num_classes < 0 or in_channels < 1:
         raise ArchitectureError(
             f"num_classes is {num_classes} and in_channels {in_channels}; expected at least 0 and 1."
