@@ -80,8 +80,8 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def _card(fields: dict[str, Any]) -> ModelCard:
-    preprocess = Preprocess.from_description(fields["preprocess"])
-    return ModelCard(**fields | {"preprocess": preprocess, "labels": tuple(fields["labels"])})
+    preprocess, labels = Preprocess.from_description(fields.pop("preprocess")), tuple(fields.pop("labels"))
+    return ModelCard(preprocess=preprocess, labels=labels, **fields)
 
 
 def load_model(path: str | Path) -> tuple[Backbone, ModelCard]:
