@@ -1,4 +1,6 @@
+import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,6 @@ from regraft.errors import RunError
 from regraft.train import checkpoint
 from regraft.train.average import moving_average
 from regraft.train.checkpoint import Trained
-from regraft.train.run import Run
 
 Build = Callable[[nn.Module], torch.optim.Optimizer]
 
@@ -133,7 +134,27 @@ def test_another_model_optimizer_or_average_is_an_error(tmp_path: Path) -> None:
         checkpoint.restore(tmp_path, Trained(trained.model, trained.optimizer, None))
 
 
+class Exploit:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.mkdir, (self.folder,)
+
+
 def test_reading_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
-    train_pictures(tmp_path, 7)
-    names = {path.name for path in Run(tmp_path, {}).checkpoints.glob("*/*")}
-    assert names == {"model.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"}
+    _, trained = stepped(sgd)
+    checkpoint.save(tmp_path, 5, trained)
+    place, folder = tmp_path / "step-00000005", tmp_path / "exploited"
+    content = pickle.dumps(Exploit(folder))
+    (place / "model.safetensors").write_bytes(content)
+    state = json.loads((place / "state.json").read_text())
+    state["digests"]["model"] = hashlib.blake2b(content, digest_size=16).hexdigest()
+    (place / "state.json").write_text(json.dumps(state))
+    with pytest.raises(RunError, match="damaged"):
+        checkpoint.restore(tmp_path, trained)
+    assert not folder.exists()
+    pickle.loads(content)
+    assert folder.exists()

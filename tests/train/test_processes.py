@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -103,17 +102,26 @@ def test_one_process_keeps_values_as_they_are() -> None:
     assert mean_over_processes(launch(accelerator="cpu"), values) is values
 
 
-def test_sharding_and_half_precision_are_refused() -> None:
+def test_half_precision_is_refused() -> None:
     with pytest.raises(RecipeError, match="16-true"):
         launched(Fabric(accelerator="cpu", devices=1, precision="16-true"))
-    if torch.cuda.is_available():
-        with pytest.raises(RecipeError, match="FSDP"):
-            launched(Fabric(accelerator="cuda", devices=1, strategy=FSDPStrategy()))
 
 
-@pytest.mark.skipif(
-    torch.cuda.is_available() and "CI" not in os.environ, reason="this is the answer without a GPU"
-)
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_sharding_is_refused() -> None:
+    with pytest.raises(RecipeError, match="FSDP"):
+        launched(Fabric(accelerator="cuda", devices=1, strategy=FSDPStrategy()))
+
+
 def test_synchronized_batch_norm_needs_gpus() -> None:
     with pytest.raises(RecipeError, match="needs GPUs"):
         synchronize_batch_norm(nn.BatchNorm2d(3), launch(accelerator="cpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batch_norm_is_synchronized_on_gpus() -> None:
+    model = synchronize_batch_norm(nn.Sequential(nn.BatchNorm2d(3)), launch(accelerator="cuda"))
+    assert isinstance(model, nn.Sequential)
+    assert isinstance(model[0], nn.SyncBatchNorm)

@@ -28,18 +28,20 @@ def export(
     import torch
 
     from regraft.deploy.export import export as write
-    from regraft.recipes.proof import sample_inputs
+    from regraft.recipes.intake import picture_files
+    from regraft.recipes.proof import proof_inputs
     from regraft.vision.modelfile import load_model
 
     network, card = load_model(model)
     size_px = card.preprocess.size_px
+    proofs = proof_inputs(card, list(picture_files([images] if images else [])), num_random=inputs)
     artifact = write(
         network,
         out,
         example=torch.zeros(1, card.in_channels, size_px, size_px),
         target=target,
         metadata=card.metadata(),
-        inputs=sample_inputs(card, images, inputs),
+        inputs=proofs,
         tolerance=tolerance,
     )
     if not as_json:

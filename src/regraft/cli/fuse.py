@@ -27,7 +27,8 @@ def fuse(
     from regraft.errors import WeightsError
     from regraft.nn.reparam import fuse as fold
     from regraft.nn.reparam import is_fused
-    from regraft.recipes.proof import sample_inputs
+    from regraft.recipes.intake import picture_files
+    from regraft.recipes.proof import proof_inputs
     from regraft.vision.backbone import Backbone
     from regraft.vision.modelfile import load_model, save_model
 
@@ -36,7 +37,8 @@ def fuse(
         raise WeightsError(f"{model} has no branches to fuse.", hint="It is fused already.")
     fused = fold(branched)
     assert isinstance(fused, Backbone), "fusing keeps a backbone a backbone"
-    parity = compare(branched, fused, sample_inputs(card, images, inputs), tolerance=tolerance)
+    proofs = proof_inputs(card, list(picture_files([images] if images else [])), num_random=inputs)
+    parity = compare(branched, fused, proofs, tolerance=tolerance)
     typer.echo(json.dumps(parity.to_json()) if as_json else str(parity))
     if not parity.passed:
         raise typer.Exit(1)

@@ -1,7 +1,7 @@
 """The steps of `regraft demo`. Each changes the demo's folder and returns what it found."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +15,14 @@ from torch import Tensor
 from regraft.deploy.cost import count
 from regraft.deploy.export import TARGETS, export
 from regraft.deploy.latency import measure
-from regraft.deploy.parity import Function, compare, random_inputs
+from regraft.deploy.parity import Function, compare
 from regraft.errors import ParityError
 from regraft.files import replacing
 from regraft.nn.reparam import fuse
 from regraft.recipes.graph import count_kinds, draw, operations
 from regraft.recipes.parts import load_parts, paths, save_parts, split
 from regraft.recipes.precision import Labelled, measure_precision, surest_mistakes, typical
+from regraft.recipes.proof import proof_inputs
 from regraft.recipes.recipe import Recipe
 from regraft.recipes.small import mobileone_mini
 from regraft.recipes.story import Follower, Record, Result, Step, Story
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 Earlier = Mapping[str, Record]
 
-MOST_PROOFS = 256
-"""Real pictures that a proof runs on at most."""
-RANDOM_BATCHES, PROOF_BATCH = 4, 16
 RUNTIMES = {"onnx": ("onnxruntime", "ONNX Runtime"), "openvino": ("openvino", "OpenVINO")}
 """Export targets, with the package that each needs and its name for people."""
 BATCH_SIZES = (1, 8)
@@ -276,13 +274,8 @@ def _example(card: ModelCard) -> Tensor:
     return torch.zeros(1, card.in_channels, card.preprocess.size_px, card.preprocess.size_px)
 
 
-def _proofs(story: Story, card: ModelCard) -> Iterator[Tensor]:
-    """Unseen pictures, spread over all of them, then random numbers."""
-    pictures = paths(load_parts(story.parts).unseen)
-    chosen = pictures[:: -(-len(pictures) // MOST_PROOFS)]
-    for start in range(0, len(chosen), PROOF_BATCH):
-        yield _batch(card, chosen[start : start + PROOF_BATCH])
-    yield from random_inputs((PROOF_BATCH, *_example(card).shape[1:]), RANDOM_BATCHES)
+def _proofs(story: Story, card: ModelCard) -> list[Tensor]:
+    return proof_inputs(card, paths(load_parts(story.parts).unseen))
 
 
 def _queries(story: Story, card: ModelCard, batch_size: int) -> Tensor:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
@@ -139,7 +140,10 @@ def _read(place: Path, *, hint: str) -> tuple[Manifest, dict[str, dict[str, Tens
             raise RunError(
                 f"The checkpoint {place} is damaged: {name}.safetensors is not what was written.", hint=hint
             )
-    return manifest, {name: safetensors.torch.load(content) for name, content in contents.items()}
+    try:
+        return manifest, {name: safetensors.torch.load(content) for name, content in contents.items()}
+    except SafetensorError as error:
+        raise RunError(f"The checkpoint {place} is damaged: {error}.", hint=hint) from error
 
 
 def _serialized(tensors: Mapping[str, Tensor]) -> bytes:
