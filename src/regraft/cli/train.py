@@ -33,15 +33,27 @@ def train(
     """
     from regraft.recipes.catalogue import find_recipe
     from regraft.recipes.override import override
-    from regraft.recipes.training import grow, prepare
+    from regraft.recipes.pictures import prepare
+    from regraft.recipes.training import grow
+    from regraft.train import processes
     from regraft.train.progress import progress
     from regraft.train.tensorboard import TensorBoard
 
     resolved = override(find_recipe(recipe), settings or ())
-    samples, rest, inspections = prepare(data, held_out, out, max_bad_share=max_bad_share, seed=resolved.seed)
-    for inspection in inspections:
-        typer.echo(str(inspection), err=True)
-    watchers = [progress(), *([TensorBoard()] if tensorboard else [])]
-    left_out = grow(resolved, samples, rest, out, workers=workers, watchers=watchers)
-    typer.echo(str(left_out), err=True)
-    typer.echo(str(out / "model.safetensors"))
+    fabric = processes.launch(precision=resolved.precision)
+    pictures = prepare(data, held_out, out, max_bad_share=max_bad_share, fabric=fabric)
+    if fabric.is_global_zero:
+        for inspection in pictures.inspections:
+            typer.echo(str(inspection), err=True)
+    left_out = grow(
+        resolved,
+        pictures.train,
+        pictures.held_out,
+        out,
+        workers=workers,
+        watchers=[progress(), *([TensorBoard()] if tensorboard else [])],
+        fabric=fabric,
+    )
+    if fabric.is_global_zero:
+        typer.echo(str(left_out), err=True)
+        typer.echo(str(out / "model.safetensors"))

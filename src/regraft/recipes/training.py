@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from regraft.data.stream import Order
 from regraft.errors import RecipeError, SampleError
 from regraft.recipes.augmentation import mix_transform, picture_transform, pixel_transform
+from regraft.recipes.pictures import identity
 from regraft.recipes.recipe import Recipe
 from regraft.train import processes
 from regraft.train.average import moving_average
@@ -21,9 +22,9 @@ from regraft.train.loop import fit
 from regraft.train.run import Run
 from regraft.train.schedule import param_groups
 from regraft.vision.backbone import Backbone
-from regraft.vision.batches import ImageBatches, LeftOut, OrderedBatches
-from regraft.vision.data import ImageSet, from_folder, from_manifest
-from regraft.vision.inspection import Inspection, inspect
+from regraft.vision.batches import ImageBatches, OrderedBatches
+from regraft.vision.data import ImageSet
+from regraft.vision.left_out import LeftOut
 from regraft.vision.modelfile import ModelCard, save_model
 from regraft.vision.models import create_model
 from regraft.vision.preprocess import Preprocess
@@ -31,38 +32,6 @@ from regraft.vision.tasks import Classify
 
 GREY = Preprocess(channels=1, mean=(0.449,), std=(0.226,))
 """ImageNet's mean and deviation, averaged over the colours."""
-HELD_OUT_SHARE = 0.1
-
-
-def open_pictures(path: Path) -> ImageSet:
-    """Pictures by class, from a folder or a CSV manifest."""
-    return from_manifest(path) if path.suffix.lower() == ".csv" else from_folder(path)
-
-
-def prepare(
-    data: Path, held_out: Path | None, run: Path, *, max_bad_share: float, seed: int
-) -> tuple[ImageSet, ImageSet, list[Inspection]]:
-    """Open and inspect the pictures of a run, and hold some out if no others are given.
-
-    What the inspection finds is kept beside the run, so that a second start is quick.
-
-    Raises:
-        SampleError: Too many pictures are bad, or the held-out ones have other classes.
-    """
-    cache = run / "inspection.json"
-    samples, first = inspect(open_pictures(data), max_bad_share=max_bad_share, cache=cache)
-    if held_out is None:
-        kept, rest = samples.split(HELD_OUT_SHARE, seed)
-        return kept, rest, [first]
-    rest, second = inspect(
-        open_pictures(held_out), max_bad_share=max_bad_share, cache=run / "inspection_held_out.json"
-    )
-    if rest.classes != samples.classes:
-        raise SampleError(
-            f"{held_out} has the classes {', '.join(rest.classes)}; {data} has {', '.join(samples.classes)}.",
-            hint="Both need the same class names.",
-        )
-    return samples, rest, [first, second]
 
 
 def grow(
@@ -89,22 +58,35 @@ def grow(
         fabric: Device, precision and processes; `None` asks the machine.
 
     Returns:
-        Pictures that turned bad while training.
+        Pictures that turned bad in the course of the run, in any process and at any start.
 
     Raises:
+        SampleError: Nothing is held out.
+        RunError: The run directory belongs to another recipe or other pictures.
         RegraftError: As `train.fit` and `vision.batches` do.
     """
+    if not len(held_out):
+        raise SampleError("There are no held-out pictures; expected some to judge the network by.")
     fabric = fabric or processes.launch(precision=recipe.precision)
     preprocess = preprocessing_of(recipe)
-    batches = _batches(recipe, samples, preprocess, fabric, workers)
+    left_out = LeftOut(run / "left_out.jsonl")
+    batches = _batches(recipe, samples, preprocess, fabric, workers, left_out)
     model = _network(recipe, len(samples.classes), fabric)
     average = moving_average(model, decay=recipe.average_decay) if recipe.average_decay else None
-    pictures = OrderedBatches(held_out, preprocess, batch_size=recipe.batch_size, workers=workers)
+    pictures = OrderedBatches(
+        held_out, preprocess, batch_size=recipe.batch_size, workers=workers, left_out=left_out
+    )
     task = Classify(model, lambda: pictures, label_smoothing=recipe.label_smoothing)
-    watched = Run(run, {"recipe": asdict(recipe), "classes": list(samples.classes)}, watchers=watchers)
+    decisive = {
+        "recipe": asdict(recipe),
+        "classes": samples.classes,
+        "trained_on": identity(samples),
+        "held_out": identity(held_out),
+    }
+    watched = Run(run, decisive, watchers=watchers)
     fit(task, batches, _optimizer(recipe, model), recipe.schedule, watched, fabric=fabric, average=average)
     processes.only_first(fabric, lambda: _save(run, recipe, model, average, samples.classes))
-    return batches.report()
+    return left_out
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocess:
@@ -129,7 +111,12 @@ def _network(recipe: Recipe, num_classes: int, fabric: Fabric) -> Backbone:
 
 
 def _batches(
-    recipe: Recipe, samples: ImageSet, preprocess: Preprocess, fabric: Fabric, workers: int
+    recipe: Recipe,
+    samples: ImageSet,
+    preprocess: Preprocess,
+    fabric: Fabric,
+    workers: int,
+    left_out: LeftOut,
 ) -> ImageBatches:
     if len(samples) < recipe.batch_size:
         raise RecipeError(
@@ -149,6 +136,7 @@ def _batches(
         rank=fabric.global_rank,
         world=fabric.world_size,
         workers=workers,
+        left_out=left_out,
     )
 
 

@@ -74,7 +74,7 @@ def wrap(fabric: Fabric, module: nn.Module) -> _FabricModule:
     return wrapped
 
 
-def only_first(fabric: Fabric, action: Callable[[], None]) -> None:
+def only_first(fabric: Fabric, action: Callable[[], object]) -> None:
     """Let process 0 act while the others wait; all of them raise what it raises on purpose."""
     error: RegraftError | None = None
     if fabric.is_global_zero:

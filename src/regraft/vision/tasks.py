@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from torch import Tensor, nn
 
 from regraft.errors import SampleError
+from regraft.train.task import Batch
 from regraft.vision.metrics import num_correct
-
-Batch = dict[str, Tensor]
 
 
 class Classify:
