@@ -13,7 +13,7 @@ from regraft.vision.crops import BatchAugment, PadCropFlip
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 
 
-def picture_transform(recipe: Recipe) -> frames.Augment | None:
+def picture_transform(recipe: Recipe) -> frames.PictureAugment | None:
     """What happens to each picture before it is cut to a square."""
     steps = list(_steps(recipe))
     return v2.Compose(steps) if steps else None

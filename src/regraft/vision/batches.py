@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,8 +11,9 @@ from regraft.data.stream import Order, check_share, counter_seed, share
 from regraft.errors import RecipeError, SampleError
 from regraft.vision.crops import BatchAugment
 from regraft.vision.data import ImageSet
-from regraft.vision.frames import Augment, FramesInMemory, choose_frames, seeded
+from regraft.vision.frames import FramesInMemory, PictureAugment, choose_frames, seeded
 from regraft.vision.images import BadImage
+from regraft.vision.left_out import LeftOut
 from regraft.vision.preprocess import Preprocess
 from regraft.vision.workers import in_processes
 
@@ -25,42 +25,6 @@ It may use the global random generators of torch, NumPy and Python; they are see
 
 MEMORY_BYTES = 2**30
 """Memory that decoded pictures may take unless said otherwise."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Pictures that could not be read while training, though an inspection may have passed them.
-
-    Args:
-        files: What was wrong with each, by sample id.
-        times: How often each was left out of a batch, by sample id.
-    """
-
-    files: Mapping[str, BadImage]
-    times: Mapping[str, int]
-
-    def __str__(self) -> str:
-        if not self.files:
-            return "every picture could be read"
-        lines = [f"{len(self.files):,} pictures turned bad and were left out of their batches:"]
-        lines += [f"  {name}, {self.times[name]} times: {error}" for name, error in self.files.items()]
-        return "\n".join(lines)
-
-
-class _Tally:
-    """Counts pictures that were left out."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, BadImage] = {}
-        self._times: dict[str, int] = {}
-
-    def add(self, bad: Mapping[str, BadImage]) -> None:
-        for name, error in bad.items():
-            self._files[name] = error
-            self._times[name] = self._times.get(name, 0) + 1
-
-    def total(self) -> LeftOut:
-        return LeftOut(dict(self._files), dict(self._times))
 
 
 class ImageBatches:
@@ -88,6 +52,7 @@ class ImageBatches:
         world: The number of processes that share each batch.
         workers: Processes that prepare batches, where they are not in memory; 0 prepares them here.
         memory_bytes: Memory that decoded pictures may take, in each process; 0 keeps none.
+        left_out: Where the pictures are named that cannot be read; `None` is a new one in memory.
 
     Raises:
         RecipeError: Settings out of range or at odds with each other.
@@ -99,7 +64,7 @@ class ImageBatches:
         order: Order,
         preprocess: Preprocess,
         *,
-        augment: Augment | None = None,
+        augment: PictureAugment | None = None,
         augment_pixels: BatchAugment | None = None,
         mix: Mix | None = None,
         sizes: Sequence[tuple[int, int]] = (),
@@ -107,6 +72,7 @@ class ImageBatches:
         world: int = 1,
         workers: int = 0,
         memory_bytes: int = MEMORY_BYTES,
+        left_out: LeftOut | None = None,
     ) -> None:
         check_share(order.batch_size, rank, world)
         _check_sizes(sizes)
@@ -133,16 +99,17 @@ class ImageBatches:
         self._sizes = tuple(sizes)
         self._rank = rank
         self._world = world
-        self._left_out = _Tally()
+        self._left_out = LeftOut() if left_out is None else left_out
 
     def __call__(self, start_step: int) -> Iterator[dict[str, Tensor]]:
         """Yield batch `start_step` and all that follow it, without end.
 
         A batch has `image`, Float (b c h w), and `label`, Int (b); what `mix` makes of the labels
-        where there is one. A picture that cannot be read is left out of its batch and of no other.
+        where there is one. In the place of a picture that cannot be read stands the next good one of
+        this process's share, so that all shares stay equally long; the report names it.
 
         Raises:
-            SampleError: No picture of a batch can be read.
+            SampleError: No picture of a share can be read.
         """
         for batch, bad in in_processes(self.assemble, itertools.count(start_step), self._workers):
             self._left_out.add(bad)
@@ -151,8 +118,8 @@ class ImageBatches:
             yield batch
 
     def report(self) -> LeftOut:
-        """The pictures that were left out of the batches yielded so far."""
-        return self._left_out.total()
+        """The pictures that could not be read so far, and all others that `left_out` holds."""
+        return self._left_out
 
     def size_px(self, epoch: int) -> int:
         """Width and height of the pictures in `epoch`."""
@@ -160,10 +127,10 @@ class ImageBatches:
         return reached[-1] if reached else self._preprocess.size_px
 
     def assemble(self, step: int) -> tuple[dict[str, Tensor], Mapping[str, BadImage]]:
-        """Batch `step`, and what was wrong with the pictures left out of it."""
+        """Batch `step`, and what was wrong with the pictures that others stand in for."""
         epoch, of_all_processes = self._order.batch(step)
         indices = [int(index) for index in share(of_all_processes, self._rank, self._world)]
-        framed = self._frames(indices, epoch, self.size_px(epoch))
+        framed = self._frames(indices, epoch, self.size_px(epoch)).filled(len(indices))
         kept = [indices[position] for position in framed.kept]
         pixels = framed.pixels
         if self._augment_pixels is not None:
@@ -183,12 +150,15 @@ class ImageBatches:
 class OrderedBatches:
     """All pictures of a set once, in their order and unchanged, for evaluation; iterate as often as you like.
 
+    Pictures that cannot be read are left out, because a stand-in would count twice; the report names them.
+
     Args:
         samples: The pictures.
         preprocess: How they are cut and normalised.
         batch_size: Pictures in a batch; the last may be shorter.
         workers: Processes that prepare batches, where they are not in memory; 0 prepares them here.
         memory_bytes: Memory that decoded pictures may take; 0 keeps none.
+        left_out: Where the pictures are named that cannot be read; `None` is a new one in memory.
 
     Raises:
         RecipeError: `batch_size` is below 1.
@@ -202,6 +172,7 @@ class OrderedBatches:
         batch_size: int = 128,
         workers: int = 0,
         memory_bytes: int = MEMORY_BYTES,
+        left_out: LeftOut | None = None,
     ) -> None:
         if batch_size < 1:
             raise RecipeError(f"batch_size is {batch_size}, expected at least 1.")
@@ -213,7 +184,7 @@ class OrderedBatches:
             samples, preprocess, largest_px=size_px, memory_bytes=memory_bytes, workers=workers
         )
         self._workers = 0 if isinstance(self._frames, FramesInMemory) else workers
-        self._left_out = _Tally()
+        self._left_out = LeftOut() if left_out is None else left_out
 
     def __len__(self) -> int:
         return -(-len(self._samples) // self._batch_size)
@@ -226,8 +197,8 @@ class OrderedBatches:
                 yield batch
 
     def report(self) -> LeftOut:
-        """The pictures that were left out so far."""
-        return self._left_out.total()
+        """The pictures that could not be read so far, and all others that `left_out` holds."""
+        return self._left_out
 
     def assemble(self, number: int) -> tuple[dict[str, Tensor], Mapping[str, BadImage]]:
         """Batch `number`, and what was wrong with the pictures left out of it."""

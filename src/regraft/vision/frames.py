@@ -1,6 +1,7 @@
 """Pictures cut to the square a network sees: decoded once into memory, or again whenever needed."""
 
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from regraft.vision.workers import in_processes
 _CHUNK = 256
 """Pictures a worker decodes at once when filling the memory."""
 
-Augment = Callable[[Image.Image], Image.Image | Tensor]
+PictureAugment = Callable[[Image.Image], Image.Image | Tensor]
 """A random change of one upright RGB picture, such as a torchvision v2 transform.
 
 It may use the global random generators of torch, NumPy and Python; they are seeded for it. A tensor it
@@ -37,13 +38,23 @@ class Framed:
 
     Args:
         pixels: The pictures that could be read.
-        kept: Which of the samples asked for they are, by position.
+        kept: Which of the samples asked for they are, by position, ascending.
         bad: What was wrong with the others, by sample id.
     """
 
     pixels: UInt8[Tensor, "b c s s"]
     kept: Sequence[int]
     bad: Mapping[str, BadImage]
+
+    def filled(self, num: int) -> "Framed":
+        """All `num` samples asked for: in the place of a bad one the next good one, around the end.
+
+        `kept` then says where each came from. There are none still if none is good.
+        """
+        if not self.bad or not self.kept:
+            return self
+        rows = [bisect_left(self.kept, position) % len(self.kept) for position in range(num)]
+        return replace(self, pixels=self.pixels[rows], kept=[self.kept[row] for row in rows])
 
 
 @runtime_checkable
@@ -66,7 +77,7 @@ class FramesOnTheFly:
     """
 
     def __init__(
-        self, samples: ImageSet, preprocess: Preprocess, augment: Augment | None = None, seed: int = 0
+        self, samples: ImageSet, preprocess: Preprocess, augment: PictureAugment | None = None, seed: int = 0
     ) -> None:
         self.samples = samples
         self.preprocess = preprocess
@@ -182,7 +193,7 @@ def choose_frames(
     samples: ImageSet,
     preprocess: Preprocess,
     *,
-    augment: Augment | None = None,
+    augment: PictureAugment | None = None,
     seed: int = 0,
     largest_px: int,
     memory_bytes: int,
