@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,15 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tv
 
 from regraft.errors import RecipeError, SampleError
-from regraft.vision.data import ImageSet, from_dataset, from_folder, from_manifest
+from regraft.vision import data
+from regraft.vision.data import (
+    ImageSet,
+    from_dataset,
+    from_folder,
+    from_manifest,
+    split_by_content,
+    with_content_ids,
+)
 from regraft.vision.images import BadImage
 
 
@@ -256,6 +265,24 @@ def test_items_a_dataset_cannot_read_are_named():
         from_dataset(Files(items), max_bad_share=0.01)
 
 
+def test_empty_and_missing_pictures_of_a_dataset_are_counted(tmp_path: Path):
+    cases: list[tuple[object, str]] = [
+        ({"bytes": b"", "path": None}, "empty file"),
+        ({"bytes": b"", "path": str(save(tmp_path / "a.png"))}, "empty file"),
+        ({"bytes": None, "path": str(tmp_path / "gone.png")}, "missing file"),
+        ({"bytes": None, "path": str(tmp_path)}, "unreadable file"),
+    ]
+    for bad, defect in cases:
+        rows = Columns({"image": {"bytes": png(picture(i)), "path": None}, "label": 0} for i in range(19))
+        rows.insert(3, {"image": bad, "label": 1})
+        samples = from_dataset(rows)
+        assert len(samples) == 19
+        assert "1 of 20 items" in samples.notes[0]
+        assert defect in samples.notes[0]
+        with pytest.raises(SampleError, match=r"1 of 20 items.*More than 1% is too much"):
+            from_dataset(rows, max_bad_share=0.01)
+
+
 def numbered(num_classes: int, num_each: int) -> ImageSet:
     names = [(f"class{label}/{i}.png", label) for label in range(num_classes) for i in range(num_each)]
     ids, labels = zip(*names, strict=True)
@@ -295,6 +322,85 @@ def test_copies_stay_together_in_a_split():
     kept, held_out = from_dataset(Pairs(items)).split(0.5, seed=0)
     assert len(kept) % 3 == len(held_out) % 3 == 0
     assert len(held_out) > 0
+
+
+def doubled(root: Path) -> ImageSet:
+    """Every picture is there again under another name."""
+    for number in range(40):
+        for name in ("b", "a-copy-of-b"):
+            save(root / f"{number % 2}/{name}{number}.png", number)
+    return from_folder(root)
+
+
+def contents(samples: ImageSet) -> set[bytes]:
+    return {Path(str(source)).read_bytes() for source in samples.sources}
+
+
+def test_copied_files_stay_together_in_a_split_by_content(tmp_path: Path):
+    samples = doubled(tmp_path)
+    kept, held_out = split_by_content(samples, 0.3, seed=0)
+    assert not contents(kept) & contents(held_out)
+    assert len(contents(kept) | contents(held_out)) == 40
+    # By their ids, which are paths, they are torn apart.
+    assert len(set.intersection(*map(contents, samples.split(0.3, seed=0)))) > 5
+
+    assert sorted(kept.ids + held_out.ids) == sorted(samples.ids)
+    by_id = dict(zip(samples.ids, zip(samples.sources, samples.labels, strict=True), strict=True))
+    for part in (kept, held_out):
+        assert [by_id[name] for name in part.ids] == list(zip(part.sources, part.labels, strict=True))
+    assert set(kept.labels) == set(held_out.labels) == {0, 1}
+    assert split_by_content(samples, 0.3, seed=0) == (kept, held_out)
+
+
+def test_a_file_that_cannot_be_read_is_split_by_its_id(tmp_path: Path):
+    samples = doubled(tmp_path)
+    for source in samples.sources[:2]:
+        Path(str(source)).unlink()
+    named = with_content_ids(samples)
+    assert named.ids[:2] == samples.ids[:2]
+    assert not set(named.ids[2:]) & set(samples.ids)
+    assert sum(map(len, split_by_content(samples, 0.3, seed=0))) == 80
+
+
+def test_pictures_of_every_kind_are_named_by_content(tmp_path: Path):
+    path = save(tmp_path / "a.png", 1)
+    sources = (path, path.read_bytes(), str(path), picture(2), picture(2), picture(3))
+    samples = ImageSet(tuple("abcdef"), sources, (0,) * 6, ("cat",))
+    first, *others = with_content_ids(samples).ids
+    assert others[:2] == [f"{first}#2", f"{first}#3"]
+    assert others[3] == f"{others[2]}#2"
+    assert "#" not in others[4]
+    rows = from_dataset([(picture(2), "cat"), (picture(2), "dog"), (picture(3), "dog")])
+    assert with_content_ids(rows).ids == (others[2], others[3], others[4])
+
+
+def test_copies_in_several_classes_stay_together():
+    # Class 0 is on one side by chance now and then, and all its names are those of class 1 as well.
+    names = [(f"{i}", 0) for i in range(2)] + [(f"{i}#2", 1) for i in range(4)] + [("0#3", 2)]
+    ids, labels = zip(*names, strict=True)
+    samples = ImageSet(ids, (Path("a.png"),) * 7, labels, ("a", "b", "c"))
+    for seed in range(60):
+        kept, held_out = ({name.partition("#")[0] for name in part.ids} for part in samples.split(0.2, seed))
+        assert not kept & held_out
+        assert held_out
+
+
+def test_folders_are_gone_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for number in range(40):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}/a.png").touch()
+    num_added = 0
+
+    class CountingSet(set[object]):
+        def __init__(self, items: Iterable[object] = ()) -> None:
+            nonlocal num_added
+            super().__init__(items)
+            num_added += len(self)
+
+    monkeypatch.setattr(data, "set", CountingSet, raising=False)
+    assert len(from_folder(tmp_path)) == 40
+    # A few passes over 40 samples. One for each of 40 classes would be 1,600.
+    assert 40 <= num_added < 400
 
 
 def test_sets_that_do_not_add_up_are_refused():

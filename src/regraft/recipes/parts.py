@@ -6,10 +6,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from regraft.data.sample import content_id, number_copies
 from regraft.errors import SampleError
 from regraft.files import replacing
-from regraft.vision.data import ImageSet
+from regraft.vision.data import ImageSet, with_content_ids
 
 UNSEEN, QUERIES = 0.2, 0.25
 """Share of the pictures that training never sees, and share of those that are queries."""
@@ -47,8 +46,7 @@ def split(samples: ImageSet) -> Parts:
     Raises:
         SampleError: There are too few pictures, or classes, for three parts.
     """
-    contents = (content_id(path.read_bytes()) for path in paths(samples))
-    samples = replace(samples, ids=number_copies(contents))
+    samples = with_content_ids(samples)
     train, unseen = samples.split(UNSEEN, SEED)
     gallery, queries = unseen.split(QUERIES, SEED + 1)
     if len(set(train.labels)) < 2 or not gallery or not queries:

@@ -4,14 +4,14 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from regraft.data.sample import content_id, number_copies, path_id, without_copy_number
-from regraft.data.stream import counter_seed
+from regraft.data.sample import content_id, number_copies, path_id
 from regraft.errors import RecipeError, SampleError
-from regraft.vision.datasets import DatasetItem, Label, MapDataset, class_names, index_labels
+from regraft.vision.datasets import DatasetItem, Label, MapDataset, class_names, content_of, index_labels
 from regraft.vision.images import EXTENSIONS, BadImage, Decoded, Source, decode
+from regraft.vision.split import held_out
 
 Picture = Source | DatasetItem
 """Where the pixels of a sample are."""
@@ -83,16 +83,19 @@ class ImageSet:
 
         Whether a sample is held out depends on its id and the seed, so samples added later move no
         other. The exceptions keep classes whole: where chance would give one part all samples of a
-        class, the one nearest the threshold changes sides. Copies of a picture stay together. A class
-        that cannot be on both sides is named in the notes of the part that lacks it.
+        class, the one nearest the threshold changes sides. A class that cannot be on both sides is named
+        in the notes of the part that lacks it.
+
+        Samples whose ids differ in the copy number alone (`a` and `a#2`) stay together. Where ids are
+        paths, copies of a file have other ids and may be torn apart; `split_by_content` keeps them together.
 
         Raises:
             RecipeError: `fraction` is not between 0 and 1.
         """
         if not 0 < fraction < 1:
             raise RecipeError(f"The held-out fraction is {fraction:g}, expected a share between 0 and 1.")
-        held_out = _held_out(self, fraction, seed)
-        parts = [i for i in range(len(self)) if i not in held_out], sorted(held_out)
+        chosen = held_out(self.ids, self.labels, fraction, seed)
+        parts = [i for i in range(len(self)) if i not in chosen], sorted(chosen)
         kept, kept_out = (
             self.take(part, *self._lacking(part, name))
             for part, name in zip(parts, ("training", "held-out"), strict=True)
@@ -114,18 +117,40 @@ def read_picture(source: Picture) -> Decoded:
     return decode(source.read() if isinstance(source, DatasetItem) else source)
 
 
-def _held_out(samples: ImageSet, fraction: float, seed: int) -> set[int]:
-    """Indices of the held-out samples; see `ImageSet.split`."""
-    groups: dict[int, dict[str, list[int]]] = {}
-    for index, (name, label) in enumerate(zip(samples.ids, samples.labels, strict=True)):
-        groups.setdefault(label, {}).setdefault(without_copy_number(name), []).append(index)
-    chosen: set[int] = set()
-    for copies in groups.values():
-        ranked = sorted(copies, key=lambda name: (counter_seed("split", seed, name), name))
-        num_below = sum(counter_seed("split", seed, name) < fraction * 2**63 for name in ranked)
-        num_chosen = min(max(num_below, 1), len(ranked) - 1)
-        chosen.update(index for name in ranked[:num_chosen] for index in copies[name])
-    return chosen
+def with_content_ids(samples: ImageSet) -> ImageSet:
+    """The same samples, each named by its content: a file by its bytes, a picture in memory by its pixels.
+
+    Copies get numbers, so a split keeps them together whatever their names and classes were. Every
+    picture is read once. One that cannot be read keeps its id.
+    """
+    ids = map(_content_id, samples.ids, samples.sources)
+    return replace(samples, ids=number_copies(ids))
+
+
+def _content_id(sample_id: str, source: Picture) -> str:
+    try:
+        content = source.content()[0] if isinstance(source, DatasetItem) else content_of(source)
+    except BadImage:
+        # Not for a split to report: whoever decodes the picture says what is wrong with it.
+        return sample_id
+    return content_id(content)
+
+
+def split_by_content(samples: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """`ImageSet.split` by what the pictures are instead of their ids, which the parts keep.
+
+    Files of equal bytes are on one side whatever they are called. A picture that was scaled or encoded
+    again is another one. Every picture is read once.
+
+    Raises:
+        RecipeError: `fraction` is not between 0 and 1.
+    """
+    named = with_content_ids(samples)
+    id_of = dict(zip(named.ids, samples.ids, strict=True))
+    kept, kept_out = (
+        replace(part, ids=tuple(id_of[name] for name in part.ids)) for part in named.split(fraction, seed)
+    )
+    return kept, kept_out
 
 
 def from_folder(root: str | Path) -> ImageSet:
@@ -156,7 +181,8 @@ def from_folder(root: str | Path) -> ImageSet:
             hint=f"Pictures end in {', '.join(sorted(EXTENSIONS))}.",
         )
     paths, labels = zip(*found, strict=True)
-    empty = [name for label, name in enumerate(classes) if label not in set(labels)]
+    filled = set(labels)
+    empty = [name for label, name in enumerate(classes) if label not in filled]
     notes = [f"class {name!r} has no images" for name in empty]
     notes += [f"not read: {count} {what}" for what, count in sorted(skipped.items()) if count]
     return ImageSet(tuple(path_id(path, root) for path in paths), paths, labels, tuple(classes), tuple(notes))

@@ -72,12 +72,10 @@ class DatasetItem:
             SampleError: The item is not of a form that is understood.
         """
         source, label = self.fetch()
-        if isinstance(source, bytes):
-            return source, label
-        if isinstance(source, str | Path):
-            return Path(source).read_bytes(), label
-        image = decode(source).image
-        return b"%d x %d " % image.size + image.tobytes(), label
+        content = content_of(source)
+        if not content:
+            raise BadImage(f"item {self.index}", "empty file", "0 bytes")
+        return content, label
 
     def _unpack(self, item: object, name: str) -> tuple[object, object]:
         if isinstance(item, Mapping):
@@ -97,6 +95,25 @@ class DatasetItem:
         )
 
 
+def content_of(source: Source) -> bytes:
+    """What equal pictures have in common: encoded bytes where there are some, else size and pixels.
+
+    Raises:
+        BadImage: It cannot be read. Encoded bytes are not decoded to find out.
+    """
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, Image.Image):
+        image = decode(source).image
+        return b"%d x %d " % image.size + image.tobytes()
+    try:
+        return Path(source).read_bytes()
+    except FileNotFoundError as error:
+        raise BadImage(str(source), "missing file", "nothing is there") from error
+    except OSError as error:
+        raise BadImage(str(source), "unreadable file", error.strerror or type(error).__name__) from error
+
+
 def _source(picture: object, name: str) -> Source:
     """A picture of any usual form as something `images.decode` takes."""
     from torch import Tensor
@@ -109,7 +126,8 @@ def _source(picture: object, name: str) -> Source:
         return image_from_tensor(picture)
     if isinstance(picture, Mapping):  # Hugging Face, with Image(decode=False)
         encoded = cast(Mapping[str, object], picture)
-        source = encoded.get("bytes") or encoded.get("path")
+        content = encoded.get("bytes")
+        source = encoded.get("path") if content is None else content
         if isinstance(source, bytes | str):
             return source
     raise SampleError(
