@@ -8,8 +8,8 @@ What came out is in the README.
 
 For each network and batch size all candidates take turns in one process, so that the machine's load falls
 on all alike; the ratio is the result. With one thread, processor time is what a call costs however busy the
-machine is; with more it hides threads that wait, so compare wall time then. One JSON line a network and batch size is appended to
-results/inference.jsonl; `python benchmarks/render.py` puts the table into the README.
+machine is; with more it hides threads that wait, so compare wall time then. One JSON line a network and batch
+size is appended to results/inference.jsonl; `python benchmarks/render.py` puts the table into the README.
 """
 
 import argparse
@@ -138,11 +138,11 @@ def environment() -> dict[str, object]:
 def summary(line: dict[str, object]) -> str:
     times = line["times"]
     assert isinstance(times, dict)
-    base = times["timm_eager"]["wall_median_ms"]
+    base = times["timm_eager"]["cpu_median_ms"]
     ratios = (
-        f"{key} {base / time['wall_median_ms']:.2f}x" for key, time in times.items() if "gemm" not in key
+        f"{key} {base / time['cpu_median_ms']:.2f}x" for key, time in times.items() if "gemm" not in key
     )
-    return f"{line['model']} batch {line['batch']}: timm eager {base:.1f} ms of processor time; {', '.join(ratios)}"
+    return f"{line['model']}, batch {line['batch']}: timm eager {base:.1f} CPU ms; {', '.join(ratios)}"
 
 
 if __name__ == "__main__":

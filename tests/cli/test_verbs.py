@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from regraft.cli import app, main
-from regraft.errors import RegraftError, WeightsError
+from regraft.errors import RegraftError, SampleError, WeightsError
 from regraft.nn.reparam import is_fused
 from regraft.vision.modelfile import ModelCard, load_model, save_model
 from regraft.vision.models import create_model, list_models
@@ -133,6 +133,37 @@ def test_fuse_writes_nothing_if_the_proof_fails(model: Path, tmp_path: Path) -> 
     assert result.exit_code == 1
     assert json.loads(result.stdout)["worst_relative"] > 1e-15
     assert not out.exists()
+
+
+def test_a_damaged_picture_is_named_and_left_out_of_the_proof(
+    model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "cat" / "0.png").write_bytes(b"")
+    arguments = ["fuse", str(model), "--out", str(tmp_path / "fused"), "--images", str(pictures)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "39 inputs" in result.stdout
+    assert str(pictures / "cat" / "0.png") in result.stderr
+
+
+def test_an_empty_folder_proves_nothing(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SampleError, match="no pictures in"):
+        run("fuse", model, "--out", tmp_path / "fused", "--images", tmp_path / "empty")
+    assert not (tmp_path / "fused").exists()
+
+
+def test_labels_must_be_readable_and_as_many_as_the_classes(tmp_path: Path) -> None:
+    arguments = ["import", tmp_path / "none.pth", "--model", "mobileone_s1", "--out", tmp_path / "out"]
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty").touch()
+    for name, message in {
+        "missing": "cannot be read",
+        "binary": "cannot be read",
+        "empty": "0 labels",
+    }.items():
+        with pytest.raises(WeightsError, match=message):
+            run(*arguments, "--labels", tmp_path / name)
 
 
 def test_export_carries_preprocessing_and_labels(model: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Encoders: unit vectors, and fingerprints that change exactly when the vectors could."""
+"""Encoders: unit vectors, and fingerprints that change with what decides the vectors."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.nn.encoder import Encoder
+from regraft.nn.encoder import Encoder, fingerprint
 from regraft.vision.models import create_model
 
 
@@ -54,6 +54,27 @@ def test_the_same_weights_in_another_network_are_another_space() -> None:
     dilated = create_model("mobileone_mini", num_classes=0, output_stride=4)
     dilated.load_state_dict(strided.state_dict())
     assert Encoder(strided, Halve()).fingerprint != Encoder(dilated, Halve()).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (nn.GELU(), nn.GELU("tanh")),
+        (nn.AvgPool1d(1), nn.AvgPool1d(3, 1, 1)),
+        (nn.ReLU(), nn.ReLU6()),
+        (nn.Linear(5, 5), nn.Linear(5, 5).double()),
+    ],
+)
+def test_layers_without_weights_count(one: nn.Module, other: nn.Module) -> None:
+    other.load_state_dict(one.state_dict())
+    assert fingerprint(nn.Sequential(one), {}) != fingerprint(nn.Sequential(other), {})
+
+
+def test_names_and_shapes_count() -> None:
+    weights = torch.arange(6.0)
+    tall, wide = (nn.ParameterDict({"w": nn.Parameter(weights.view(*size))}) for size in ((2, 3), (3, 2)))
+    renamed = nn.ParameterDict({"v": nn.Parameter(weights.view(2, 3))})
+    assert len({fingerprint(module, {}) for module in (tall, wide, renamed)}) == 3
 
 
 @pytest.mark.parametrize("change", ["weight", "buffer", "preprocessing", "type", "structure", "setting"])

@@ -19,9 +19,9 @@ def import_weights(
 
     The preprocessing becomes that of the papers' evaluation. Files are read without running code.
     """
-    from regraft.recipes.imported import import_checkpoint
+    from regraft.recipes.imported import import_checkpoint, read_labels
 
-    names = tuple(labels.read_text().splitlines()) if labels else ()
+    names = read_labels(labels) if labels is not None else None
     card = import_checkpoint(weights, model, out, num_classes=num_classes, labels=names)
     typer.echo(f"{out}: {card.architecture}, {'fused' if card.fused else 'branches intact'}.")
 

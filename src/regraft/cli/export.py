@@ -10,7 +10,9 @@ import typer
 def export(
     model: Annotated[Path, typer.Argument(help="Fused model file.")],
     out: Annotated[Path, typer.Option(help="Where to write the exported model.")],
-    target: Annotated[str, typer.Option(help="onnx, openvino, coreml or executorch.")] = "onnx",
+    target: Annotated[
+        str, typer.Option(help="onnx, openvino, executorch, coreml or coreml-float32.")
+    ] = "onnx",
     images: Annotated[
         Path | None, typer.Option(help="Folder of real pictures to compare on, beside random ones.")
     ] = None,
@@ -28,13 +30,17 @@ def export(
     import torch
 
     from regraft.deploy.export import export as write
-    from regraft.recipes.intake import picture_files
-    from regraft.recipes.proof import proof_inputs
+    from regraft.recipes.proof import pictures_in, proof_inputs
+    from regraft.vision.left_out import LeftOut
     from regraft.vision.modelfile import load_model
 
     network, card = load_model(model)
     size_px = card.preprocess.size_px
-    proofs = proof_inputs(card, list(picture_files([images] if images else [])), num_random=inputs)
+    left_out = LeftOut()
+    pictures = pictures_in(images) if images else []
+    proofs = proof_inputs(card, pictures, num_random=inputs, left_out=left_out)
+    if len(left_out):
+        typer.echo(str(left_out), err=True)
     artifact = write(
         network,
         out,

@@ -27,9 +27,9 @@ def fuse(
     from regraft.errors import WeightsError
     from regraft.nn.reparam import fuse as fold
     from regraft.nn.reparam import is_fused
-    from regraft.recipes.intake import picture_files
-    from regraft.recipes.proof import proof_inputs
+    from regraft.recipes.proof import pictures_in, proof_inputs
     from regraft.vision.backbone import Backbone
+    from regraft.vision.left_out import LeftOut
     from regraft.vision.modelfile import load_model, save_model
 
     branched, card = load_model(model)
@@ -37,7 +37,11 @@ def fuse(
         raise WeightsError(f"{model} has no branches to fuse.", hint="It is fused already.")
     fused = fold(branched)
     assert isinstance(fused, Backbone), "fusing keeps a backbone a backbone"
-    proofs = proof_inputs(card, list(picture_files([images] if images else [])), num_random=inputs)
+    left_out = LeftOut()
+    pictures = pictures_in(images) if images else []
+    proofs = proof_inputs(card, pictures, num_random=inputs, left_out=left_out)
+    if len(left_out):
+        typer.echo(str(left_out), err=True)
     parity = compare(branched, fused, proofs, tolerance=tolerance)
     typer.echo(json.dumps(parity.to_json()) if as_json else str(parity))
     if not parity.passed:

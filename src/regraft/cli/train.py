@@ -20,7 +20,7 @@ def train(
         float, typer.Option(help="Largest share of unreadable pictures to go on with.")
     ] = 0.05,
     workers: Annotated[
-        int, typer.Option(help="Processes that prepare pictures which do not fit into memory.")
+        int, typer.Option(min=0, help="Processes that prepare pictures which do not fit into memory.")
     ] = 2,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write events for TensorBoard.")
@@ -55,5 +55,6 @@ def train(
         fabric=fabric,
     )
     if fabric.is_global_zero:
-        typer.echo(str(left_out), err=True)
+        if len(left_out):
+            typer.echo(str(left_out), err=True)
         typer.echo(str(out / "model.safetensors"))

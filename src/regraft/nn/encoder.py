@@ -61,15 +61,20 @@ class Encoder(Generic[Sample]):
         return nn.functional.normalize(self.model(inputs).float(), dim=1).cpu()
 
 
-DECISIVE = ("stride", "padding", "dilation", "groups", "padding_mode", "eps", "scale", "negative_slope")
-"""Attributes of layers that change what the same weights compute."""
+DECISIVE = (
+    "approximate", "dilation", "dim", "end_dim", "eps", "groups", "kernel_size", "negative_slope",
+    "num_heads", "output_size", "padding", "padding_mode", "scale", "start_dim", "stride",
+)  # fmt: skip
+"""Attributes of layers that change what the same weights compute. A fixed list, because a new release of
+torch may give its layers further attributes, and a gallery's space must not change with that."""
 
 
 def fingerprint(model: nn.Module, description: Mapping[str, object]) -> str:
     """Hash what decides a model's vectors: 32 hex digits.
 
-    That is its layers by type and name with their `DECISIVE` attributes, its weights and buffers, and the
-    description of its preprocessing. What a module's code does beyond that is taken to follow from its type.
+    That is its layers by name and type with their `DECISIVE` attributes, its weights and buffers, and the
+    description of its preprocessing. Two modules of one type that differ only in other attributes of
+    their own are not told apart.
     """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(description, sort_keys=True).encode())

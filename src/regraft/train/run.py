@@ -83,7 +83,11 @@ class Run:
         if not path.exists():
             _replace(path, json.dumps(self.recipe, indent=2))
             return
-        differences = _differences(json.loads(path.read_bytes()), self.recipe)
+        try:
+            kept = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise RunError(f"{path} is damaged: {error}.", hint="Use another directory.") from error
+        differences = _differences(kept, self.recipe)
         if differences:
             raise RunError(
                 f"{self.directory} belongs to another recipe: {'; '.join(differences)}.",
