@@ -87,7 +87,7 @@ class ImageSet:
         in the notes of the part that lacks it.
 
         Samples whose ids differ in the copy number alone (`a` and `a#2`) stay together. Where ids are
-        paths, copies of a file have other ids and may be torn apart; `split_by_content` keeps them together.
+        paths, copies of a file have other ids and may be torn apart; `with_content_ids` first keeps them together.
 
         Raises:
             RecipeError: `fraction` is not between 0 and 1.
@@ -134,23 +134,6 @@ def _content_id(sample_id: str, source: Picture) -> str:
         # Not for a split to report: whoever decodes the picture says what is wrong with it.
         return sample_id
     return content_id(content)
-
-
-def split_by_content(samples: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """`ImageSet.split` by what the pictures are instead of their ids, which the parts keep.
-
-    Files of equal bytes are on one side whatever they are called. A picture that was scaled or encoded
-    again is another one. Every picture is read once.
-
-    Raises:
-        RecipeError: `fraction` is not between 0 and 1.
-    """
-    named = with_content_ids(samples)
-    id_of = dict(zip(named.ids, samples.ids, strict=True))
-    kept, kept_out = (
-        replace(part, ids=tuple(id_of[name] for name in part.ids)) for part in named.split(fraction, seed)
-    )
-    return kept, kept_out
 
 
 def from_folder(root: str | Path) -> ImageSet:
