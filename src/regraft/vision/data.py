@@ -87,7 +87,8 @@ class ImageSet:
         in the notes of the part that lacks it.
 
         Samples whose ids differ in the copy number alone (`a` and `a#2`) stay together. Where ids are
-        paths, copies of a file have other ids and may be torn apart; `with_content_ids` first keeps them together.
+        paths, copies of a file have other ids and may be torn apart; `with_content_ids` before it keeps
+        them together.
 
         Raises:
             RecipeError: `fraction` is not between 0 and 1.
