@@ -102,6 +102,13 @@ def check_replaces(store: VectorStore) -> None:
     assert store.count() == 30
 
 
+def test_a_row_is_replaced_with_its_source(store: VectorStore) -> None:
+    store.put(["a"], random_vectors(1), space=SPACE, origin="transformed", sources=["a.png"])
+    store.put(["a"], random_vectors(1), space=SPACE)
+    records = store.get(["a"])
+    assert (records.origins, records.sources) == (["native"], [None])
+
+
 def test_reads_back_what_was_put(store: VectorStore) -> None:
     check_reads_back(store)
 

@@ -1,6 +1,7 @@
 """Galleries on disk: what is added, found, refused, and what a kill leaves."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 import regraft
-from regraft.errors import RecipeError, SampleError, SpaceMismatch, StoreError, WeightsError
+from regraft.errors import RecipeError, SampleError, SpaceMismatch, StoreError, VectorError, WeightsError
 from regraft.nn.encoder import Encoder
 from regraft.recipes.answers import write_answers
 from regraft.recipes.gallery import ROWS_A_PUT, add, search, status
@@ -55,7 +56,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def rows_of(gallery: Path) -> dict[str, np.ndarray]:
-    batches = LanceStore(gallery / "rows").scan()
+    batches = LanceStore(gallery).scan()
     return {name: vector for rows in batches for name, vector in zip(rows.ids, rows.vectors, strict=True)}
 
 
@@ -86,6 +87,17 @@ def test_a_picture_finds_itself_first(gallery: Path, pictures: list[Path]) -> No
         assert scores == sorted(scores, reverse=True)
 
 
+def test_the_library_opens_what_was_added(gallery: Path, pictures: list[Path]) -> None:
+    store = regraft.open_gallery(gallery)
+    assert store.count() == NUM_PICTURES
+    assert store.layout is not None
+    (answer,) = search(gallery, pictures[:1], 5)
+    query = store.get([answer.hits[0].id])
+    found = store.search(query.vectors, 5, space=store.layout.space)
+    assert found.ids == [[hit.id for hit in answer.hits]]
+    assert query.sources == [str(pictures[0])]
+
+
 def test_the_query_itself_can_be_left_out(gallery: Path, pictures: list[Path], tmp_path: Path) -> None:
     elsewhere = tmp_path / "copy.png"
     elsewhere.write_bytes(pictures[0].read_bytes())
@@ -103,7 +115,7 @@ def test_rows_hold_what_the_encoder_says(
 ) -> None:
     network, card = load_model(model)
     encoder = Encoder(embedder(network), card.preprocess)
-    rows = LanceStore(gallery / "rows").get([hit.id for hit in search(gallery, pictures[:1], 9)[0].hits])
+    rows = LanceStore(gallery).get([hit.id for hit in search(gallery, pictures[:1], 9)[0].hits])
     expected = encoder([read_image(source) for source in rows.sources if source])
     # Only the batches differ, and with them the order of float32 sums.
     np.testing.assert_allclose(rows.vectors, expected, atol=1e-5)
@@ -189,6 +201,38 @@ def test_a_damaged_encoder_is_noticed(gallery: Path, pictures: list[Path], tmp_p
         add(gallery, pictures)
 
 
+def remove_rows(table: Path) -> None:
+    next((table / "data").iterdir()).unlink()
+
+
+def overwrite_rows(table: Path) -> None:
+    next((table / "data").iterdir()).write_bytes(b"not rows" * 50)
+
+
+def remove_manifests(table: Path) -> None:
+    shutil.rmtree(table / "_versions")
+
+
+@pytest.mark.parametrize("damage", [remove_rows, overwrite_rows, remove_manifests])
+def test_damaged_rows_are_noticed(
+    gallery: Path, pictures: list[Path], tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    damage(gallery / "gallery.lance")
+    other = write_model(tmp_path / "other.safetensors", seed=1)
+    rows = tree(gallery / "gallery.lance")
+    for call in (
+        lambda: search(gallery, pictures[:1]),
+        lambda: status(gallery),
+        lambda: add(gallery, pictures),
+        lambda: add(gallery, pictures, model=other),
+    ):
+        with pytest.raises(StoreError) as caught:
+            call()
+        assert str(gallery) in str(caught.value) or isinstance(caught.value, SpaceMismatch)
+        assert "no gallery yet" not in str(caught.value)
+    assert tree(gallery / "gallery.lance") == rows
+
+
 def spoil(folder: Path) -> dict[Path, str]:
     """Bad files of several kinds, each with a word that its reason must hold."""
     whole = write_pictures(folder, 1, seed=9)[0]
@@ -216,8 +260,23 @@ def test_too_many_bad_pictures_stop_it(tmp_path: Path, model: Path, pictures: li
     with pytest.raises(SampleError, match=r"3 of 45 pictures cannot be added, more than the 5.0% allowed"):
         add(gallery, places, model=model)
     assert add(gallery, places, model=model, max_bad_share=5 / 45).num_rows == NUM_PICTURES
-    with pytest.raises(RecipeError, match="max_bad_share"):
-        add(gallery, places, max_bad_share=1.5)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("max_bad_share", 2.0), ("max_bad_share", np.nan), ("min_rows_for_index", 0)]
+)
+def test_a_mistaken_option_leaves_nothing(
+    tmp_path: Path, model: Path, pictures: list[Path], option: str, value: float
+) -> None:
+    with pytest.raises(RecipeError, match=option):
+        add(tmp_path / "gallery", pictures, model=model, **{option: value})
+    assert not (tmp_path / "gallery").exists()
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_a_search_for_no_hits_is_refused(gallery: Path, pictures: list[Path], exclude: bool) -> None:
+    with pytest.raises(VectorError, match="0 hits"):
+        search(gallery, pictures[:1], 0, exclude_itself=exclude)
 
 
 def test_a_path_that_is_no_text_is_bad(gallery: Path, pictures: list[Path], tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """A gallery of pictures in a folder: fill it, ask it, look after it.
 
     gallery/
-      rows/                          a row a picture (LanceDB)
+      gallery.lance/                 a row a picture (LanceDB), what `open_gallery("gallery")` opens
       encoders/<space>.safetensors   the model file whose vectors the rows hold
+      writer.lock, writer.txt        the one writer at work, and who it is
 
 The model is copied in, so that a search needs nothing but the folder.
 """
@@ -15,16 +16,15 @@ from itertools import islice
 from pathlib import Path
 from typing import final
 
-import lancedb
 import numpy as np
 from torch import Tensor
 
-from regraft.errors import StoreError
+from regraft.errors import RecipeError, StoreError
 from regraft.files import replacing
 from regraft.nn.encoder import Encoder
 from regraft.recipes.intake import Intake, Picture, count_files, picture_files, read_picture
-from regraft.retrieval.store.checks import check_layout
-from regraft.retrieval.store.lance import TABLE, LanceStore
+from regraft.retrieval.store.checks import check_layout, check_num_hits
+from regraft.retrieval.store.lance import LanceStore
 from regraft.retrieval.store.protocol import Layout, Origin
 from regraft.vision.backbone import embedder
 from regraft.vision.modelfile import load_model, read_card
@@ -119,20 +119,23 @@ def add(
         gallery: The gallery's folder.
         images: Picture files, and folders to search at any depth.
         model: The model file that encodes; `None` takes the gallery's own.
-        max_bad_share: Largest share of the pictures that may be unreadable.
+        max_bad_share: Largest share of the pictures that may be unreadable, in [0, 1].
         min_rows_for_index: From how many rows on a vector index is built, at least 1.
         watch: Told of progress after every file.
 
     Raises:
+        RecipeError: `max_bad_share` or `min_rows_for_index` is out of range.
         SampleError: A file or folder is not there, there are no pictures, or too many are bad.
         SpaceMismatch: The gallery holds the vectors of another model.
-        StoreError: The gallery is new and no model is given, or another process is writing to it.
+        StoreError: The gallery is new and no model is given, it is damaged, or another process is writing to
+            it.
         WeightsError: The model file cannot be used.
     """
+    _check_options(max_bad_share, min_rows_for_index)
     started_s = time.monotonic()
     places = tuple(images)
     num_files, num_skipped = count_files(places)
-    store = _rows(gallery)
+    store = LanceStore(gallery)
     file = model or _encoder_file(gallery, _layout(gallery, store).space)
     encoder, preprocess, layout = _load(file)
     check_layout(layout.space, layout.dimension, store.layout)
@@ -171,7 +174,8 @@ def search(
         StoreError: There is no gallery, or it is damaged.
         VectorError: `k` is below 1.
     """
-    store = _rows(gallery)
+    check_num_hits(k)
+    store = LanceStore(gallery)
     space = _layout(gallery, store).space
     encoder, preprocess, _ = _load(_encoder_file(gallery, space))
     if encoder.fingerprint != space:
@@ -204,10 +208,10 @@ def status(gallery: Path, *, check_sources: bool = False) -> Status:
         check_sources: Look whether every source is still there.
 
     Raises:
-        StoreError: There is no gallery.
+        StoreError: There is no gallery, or it is damaged.
         WeightsError: The encoder's file is gone or damaged.
     """
-    store = _rows(gallery)
+    store = LanceStore(gallery)
     layout = _layout(gallery, store)
     card = read_card(_encoder_file(gallery, layout.space))
     return Status(
@@ -216,14 +220,17 @@ def status(gallery: Path, *, check_sources: bool = False) -> Status:
         architecture=card.architecture,
         is_fused=card.fused,
         rows={origin: store.count(origin=origin) for origin in ORIGINS},
-        num_indexed=_num_indexed(store),
+        num_indexed=store.num_indexed,
         size_bytes=sum(path.stat().st_size for path in gallery.rglob("*") if path.is_file()),
         missing=tuple(_missing(store)) if check_sources else None,
     )
 
 
-def _rows(gallery: Path) -> LanceStore:
-    return LanceStore(gallery / "rows")
+def _check_options(max_bad_share: float, min_rows_for_index: int) -> None:
+    if not 0 <= max_bad_share <= 1:
+        raise RecipeError(f"max_bad_share is {max_bad_share:g}, expected 0 to 1.")
+    if min_rows_for_index < 1:
+        raise RecipeError(f"min_rows_for_index is {min_rows_for_index}, expected at least 1.")
 
 
 def _layout(gallery: Path, store: LanceStore) -> Layout:
@@ -310,16 +317,8 @@ def _tidy(store: LanceStore, num_before: int, num_rows: int, min_rows_for_index:
     store.optimize()
     num_doublings = (num_rows // min_rows_for_index).bit_length()
     has_doubled = num_doublings > (num_before // min_rows_for_index).bit_length()
-    if num_doublings and (has_doubled or _num_indexed(store) is None):
+    if num_doublings and (has_doubled or store.num_indexed is None):
         store.index()
-
-
-def _num_indexed(store: LanceStore) -> int | None:
-    """Rows that the vector index covers; `None` without one."""
-    table = lancedb.connect(store.path).open_table(TABLE)
-    names = [index.name for index in table.list_indices() if "vector" in index.columns]
-    stats = table.index_stats(names[0]) if names else None
-    return None if stats is None else stats.num_indexed_rows
 
 
 def _sources(store: LanceStore, ids: set[str]) -> dict[str, str | None]:

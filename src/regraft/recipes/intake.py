@@ -10,7 +10,7 @@ from typing import final
 from torch import Tensor
 
 from regraft.data.sample import content_id
-from regraft.errors import RecipeError, SampleError
+from regraft.errors import SampleError
 from regraft.vision.images import EXTENSIONS, BadImage
 from regraft.vision.preprocess import Preprocess
 
@@ -47,17 +47,12 @@ class Intake:
         preprocess: Applied at once, so that no more than a batch of small tensors is held.
         stored: Ids that have a row.
         num_files: Files that will come.
-        max_bad_share: Largest share of them that may be bad.
-
-    Raises:
-        RecipeError: `max_bad_share` is not a share.
+        max_bad_share: Largest share of them that may be bad, in [0, 1].
     """
 
     def __init__(
         self, preprocess: Preprocess, stored: Container[str], *, num_files: int, max_bad_share: float
     ) -> None:
-        if not 0 <= max_bad_share <= 1:
-            raise RecipeError(f"max_bad_share is {max_bad_share:g}, expected 0 to 1.")
         self.num_present = 0
         self.num_duplicates = 0
         self.bad: list[tuple[Path, str]] = []

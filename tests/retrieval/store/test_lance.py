@@ -1,8 +1,11 @@
 """What is LanceDB's own: several processes, the lease, files, the index."""
 
+import re
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import lancedb
@@ -178,19 +181,105 @@ def test_nothing_to_index(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_first_put_leaves_is_an_empty_gallery(tmp_path: Path) -> None:
-    data = tmp_path / "gallery.lance" / "data"
-    data.mkdir(parents=True)
-    (data / "half.lance").write_bytes(b"LANCE")
+    for name in ("_transactions/0-half.txn", "_versions/1.manifest.tmp"):
+        file = tmp_path / "gallery.lance" / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"LANCE")
     assert LanceStore(tmp_path).count() == 0
     assert filled(tmp_path).count() == 10
 
 
-def test_a_damaged_gallery_is_not_an_empty_one(tmp_path: Path) -> None:
+def test_the_first_put_commits_before_it_writes_rows(tmp_path: Path) -> None:
+    """Else what a kill leaves of it could not be told from a gallery that lost its commits."""
     filled(tmp_path)
-    for manifest in (tmp_path / "gallery.lance" / "_versions").iterdir():
+    table = lancedb.connect(tmp_path).open_table("gallery")
+    table.checkout(1)
+    assert table.count_rows() == 0
+
+
+def remove_a_data_file(table: Path) -> None:
+    next((table / "data").iterdir()).unlink()
+
+
+def overwrite_a_data_file(table: Path) -> None:
+    next((table / "data").iterdir()).write_bytes(b"not rows" * 50)
+
+
+def empty_the_manifests(table: Path) -> None:
+    for manifest in (table / "_versions").iterdir():
         manifest.write_bytes(b"")
-    with pytest.raises(StoreError, match="cannot be read as a gallery"):
-        LanceStore(tmp_path).count()
+
+
+def remove_the_manifests(table: Path) -> None:
+    shutil.rmtree(table / "_versions")
+
+
+DAMAGES = [remove_a_data_file, overwrite_a_data_file, empty_the_manifests, remove_the_manifests]
+CALLS: dict[str, Callable[[LanceStore], object]] = {
+    "put": lambda store: store.put(["0-1"], vectors(1), space=SPACE),
+    "get": lambda store: store.get(["0-1"]),
+    "search": lambda store: store.search(vectors(1), 3, space=SPACE),
+    "scan": lambda store: list(store.scan()),
+    "count": lambda store: store.count(origin="native"),
+    "drop": lambda store: store.drop(["0-1"]),
+    "index": lambda store: store.index(),
+    "optimize": lambda store: store.optimize(),
+}
+
+
+@pytest.mark.parametrize("was_open", [False, True])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_gallery_is_named_by_every_call(
+    tmp_path: Path, damage: Callable[[Path], object], was_open: bool
+) -> None:
+    for name, call in CALLS.items():
+        folder = tmp_path / name
+        store = filled(folder, num_puts=2)
+        damage(folder / "gallery.lance")
+        with pytest.raises(
+            StoreError, match=f"^Gallery {re.escape(str(folder))} (cannot be|is damaged)"
+        ) as caught:
+            call(store if was_open else LanceStore(folder))
+        assert ".rs:" not in str(caught.value)
+
+
+def test_a_gallery_without_manifests_stays_as_it_is(tmp_path: Path) -> None:
+    filled(tmp_path)
+    remove_the_manifests(tmp_path / "gallery.lance")
+    before = sorted((tmp_path / "gallery.lance").rglob("*"))
+    for space in (SPACE, "model-2"):
+        with pytest.raises(StoreError, match=r"holds rows, but no commit says which"):
+            LanceStore(tmp_path).put(["new"], vectors(1), space=space)
+    assert sorted((tmp_path / "gallery.lance").rglob("*")) == before
+
+
+def test_a_scan_whose_files_go_names_the_gallery(tmp_path: Path) -> None:
+    batches = filled(tmp_path, num_puts=2).scan(batch_rows=10)
+    shutil.rmtree(tmp_path / "gallery.lance" / "data")
+    with pytest.raises(StoreError, match="cannot be read"):
+        list(batches)
+
+
+def test_an_index_whose_files_are_gone_is_named_and_can_be_built_anew(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    store.index(num_partitions=1)
+    shutil.rmtree(tmp_path / "gallery.lance" / "_indices")
+    with pytest.raises(StoreError, match="cannot be searched"):
+        LanceStore(tmp_path).search(vectors(1), 3, space=SPACE)
+    store.index(num_partitions=1)
+    assert len(LanceStore(tmp_path).search(vectors(1), 3, space=SPACE).ids[0]) == 3
+
+
+def test_the_rows_that_the_index_covers(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    assert store.num_indexed is None
+    filled(tmp_path)
+    assert store.num_indexed is None
+    store.index(num_partitions=1)
+    store.put(["later"], vectors(1), space=SPACE)
+    assert store.num_indexed == 10
+    store.optimize()
+    assert store.num_indexed == 11
 
 
 def test_a_file_is_no_gallery(tmp_path: Path) -> None:
@@ -222,6 +311,15 @@ def test_a_put_that_changed_too_little_is_an_error() -> None:
     rows.confirm(5, expected=5)
     with pytest.raises(StoreError, match="put of 5 rows changed 0"):
         rows.confirm(0, expected=5)
+
+
+def test_a_put_looks_at_how_many_rows_changed(tmp_path: Path) -> None:
+    """Another program gave an id to two rows: LanceDB replaces both, and the counts differ."""
+    store = filled(tmp_path)
+    double = rows.arrow_from(Records(["0-1"], vectors(1), [SPACE], ["native"], [None]))
+    lancedb.connect(tmp_path).open_table("gallery").add(double)
+    with pytest.raises(StoreError, match="put of 2 rows changed 3"):
+        store.put(["0-1", "0-2"], vectors(2), space=SPACE)
 
 
 def test_the_key_stands_first(tmp_path: Path) -> None:

@@ -54,8 +54,7 @@ def checked_queries(
         SpaceMismatch: `layout` has another space.
         VectorError: Another dimension, a query without a cosine, or `k` below 1.
     """
-    if k < 1:
-        raise VectorError(f"A search asked for {k} hits; expected at least 1.")
+    check_num_hits(k)
     checked = _checked_vectors(queries, names=[f"query {row}" for row in range(len(queries))])
     check_layout(space, checked.shape[1], layout)
     return checked
@@ -78,6 +77,12 @@ def check_layout(space: str, dimension: int, layout: Layout | None) -> None:
         )
     if dimension != layout.dimension:
         raise VectorError(f"Vectors have dimension {dimension}; the gallery's have {layout.dimension}.")
+
+
+def check_num_hits(k: int) -> None:
+    """Raise VectorError unless a search can ask for so many hits."""
+    if k < 1:
+        raise VectorError(f"A search asked for {k} hits; expected at least 1.")
 
 
 def check_batch_rows(batch_rows: int) -> None:

@@ -27,6 +27,7 @@ from regraft.retrieval.store.checks import (
     unknown_ids,
 )
 from regraft.retrieval.store.cosine import best, cosines
+from regraft.retrieval.store.lance_errors import translated
 from regraft.retrieval.store.lease import WriterLease
 from regraft.retrieval.store.protocol import Hits, Layout, Origin, Records
 
@@ -42,8 +43,12 @@ NUM_SPARE = 32
 class LanceStore:
     """A `VectorStore` that survives its process, with any number of readers and one writer at a time.
 
-    Every `put` is one commit: after a crash it is there whole or not at all. Readers see the commits of other
-    processes at their next call. Without an index a search is exact and reads every vector; see `index`.
+    Every `put` is one commit: after a crash it is there whole or not at all. (The first commits an empty
+    gallery of its space before the rows, so that data without any commit can only be damage.) Readers see the
+    commits of other processes at their next call. Without an index a search is exact and reads every vector;
+    see `index`.
+
+    Every call raises StoreError where the gallery's files are missing, damaged or cannot be written.
 
     Each `put` leaves a file, and both reading and writing slow down with their number (`put` by about
     0.07 ms a file where it was measured): call `optimize` after a few hundred.
@@ -67,7 +72,21 @@ class LanceStore:
     def layout(self) -> Layout | None:
         """The space and dimension of this gallery; `None` before the first `put`."""
         table = self._table()
-        return None if table is None else rows.layout_of(table.schema, self.path)
+        if table is None:
+            return None
+        with self._translated("read"):
+            return rows.layout_of(table.schema, self.path)
+
+    @property
+    def num_indexed(self) -> int | None:
+        """Rows that the index covers; `None` without an index, where a search reads every row."""
+        table = self._table()
+        if table is None:
+            return None
+        with self._translated("read"):
+            name = _index_name(table)
+            stats = None if name is None else table.index_stats(name)
+        return None if stats is None else stats.num_indexed_rows
 
     def writing(self) -> AbstractContextManager[None]:
         """Keep other writers out for a whole block of calls; each call alone takes the lease for itself.
@@ -92,11 +111,11 @@ class LanceStore:
         )
         if len(records) == 0:
             return 0
-        with self.writing():
+        with self.writing(), self._translated("written"):
             # Another writer may have made the gallery since the first look.
             check_layout(space, records.vectors.shape[1], self.layout)
             table = self._table()
-            num_written = self._create(records) if table is None else _merge(table, records)
+            num_written = _merge(self._create(records) if table is None else table, records)
         rows.confirm(num_written, expected=len(records))
         return num_written
 
@@ -108,9 +127,11 @@ class LanceStore:
         if table is None:
             raise unknown_ids(ids)
         wanted = list(dict.fromkeys(ids))
-        found = pa.concat_tables(
-            table.search().where(rows.any_of(part)).select(rows.COLUMNS).to_arrow() for part in _parts(wanted)
-        )
+        with self._translated("read"):
+            found = pa.concat_tables(
+                table.search().where(rows.any_of(part)).select(rows.COLUMNS).to_arrow()
+                for part in _parts(wanted)
+            )
         place = {name: row for row, name in enumerate(found["id"].to_pylist())}
         missing = [name for name in wanted if name not in place]
         if missing:
@@ -126,11 +147,12 @@ class LanceStore:
         table = self._table()
         if table is None:
             return Hits.empty(len(queries))
-        return (
-            _indexed_search(table, checked, k, space)
-            if _has_index(table)
-            else self._exact_search(checked, k, space)
-        )
+        with self._translated("searched"):
+            return (
+                self._exact_search(checked, k, space)
+                if _index_name(table) is None
+                else _indexed_search(table, checked, k, space)
+            )
 
     def scan(
         self, *, space: str | None = None, origin: Origin | None = None, batch_rows: int = 4096
@@ -146,13 +168,16 @@ class LanceStore:
     def count(self, *, space: str | None = None, origin: Origin | None = None) -> int:
         """Count the rows, or those of one space or origin."""
         table = self._table()
-        return 0 if table is None else table.count_rows(rows.kept_by(space, origin))
+        if table is None:
+            return 0
+        with self._translated("read"):
+            return table.count_rows(rows.kept_by(space, origin))
 
     def drop(self, ids: Sequence[str]) -> int:
         """Remove rows; see `VectorStore.drop`."""
         if self._table() is None or not ids:
             return 0
-        with self.writing():
+        with self.writing(), self._translated("written"):
             table = self._present_table()
             num_before = table.count_rows()
             for part in _parts(list(ids)):
@@ -177,7 +202,7 @@ class LanceStore:
         Raises:
             StoreError: The gallery is empty, or another writer is at work.
         """
-        with self.writing():
+        with self.writing(), self._translated("indexed"):
             table = self._present_table()
             if table.count_rows() == 0:
                 raise StoreError(f"{self.path} holds no rows; expected some to index.")
@@ -196,12 +221,12 @@ class LanceStore:
         """
         if not keep_s > 0:
             raise StoreError(f"keep_s is {keep_s:g}; expected more than 0, or scans under way would fail.")
-        with self.writing():
+        with self.writing(), self._translated("optimized"):
             self._present_table().optimize(cleanup_older_than=timedelta(seconds=keep_s))
 
     def _table(self) -> Table | None:
         """The table at its latest version, or `None` if nothing was ever put."""
-        if self._cached is None and self.path.is_dir():
+        if self._cached is None:
             self._cached = self._open()
         return self._cached
 
@@ -212,21 +237,30 @@ class LanceStore:
         return table
 
     def _open(self) -> Table | None:
-        try:
-            return self._database().open_table(TABLE)
-        except (ValueError, RuntimeError, OSError) as error:
-            # LanceDB has no exception of its own for a table that was never committed.
-            if "not found" in str(error):
-                return None
-            raise StoreError(f"{self.path} cannot be read as a gallery: {error}") from error
+        folder = self.path / f"{TABLE}.lance"
+        with self._translated("read"):
+            # In this order, for another process may be making the gallery: it commits before it writes data.
+            has_data = _has_any(folder / "data", ".lance")
+            if _has_any(folder / "_versions", ".manifest"):
+                return self._database().open_table(TABLE)
+        if has_data:
+            raise StoreError(
+                f"Gallery {self.path} is damaged: {folder / 'data'} holds rows, but no commit says which; "
+                f"expected manifests in {folder / '_versions'}.",
+                hint="Restore the folder from a copy, or fill another gallery.",
+            )
+        return None
+
+    def _translated(self, done: str) -> AbstractContextManager[None]:
+        return translated(self.path, done)
 
     def _database(self) -> lancedb.DBConnection:
         # No interval: look for the commits of other processes at every read.
         return lancedb.connect(self.path, read_consistency_interval=timedelta(0))
 
-    def _create(self, records: Records) -> int:
-        table = self._database().create_table(TABLE, rows.arrow_from(records))
-        return table.count_rows()
+    def _create(self, records: Records) -> Table:
+        """Commit an empty table for rows like these."""
+        return self._database().create_table(TABLE, schema=rows.arrow_from(records).schema)
 
     def _batches(self, columns: list[str], where: str | None, batch_rows: int) -> Iterator[pa.Table]:
         """Stream some columns of the rows that are present now.
@@ -236,15 +270,20 @@ class LanceStore:
         """
         if self._table() is None:
             return iter(())
-        snapshot = self._database().open_table(TABLE)
-        snapshot.checkout(snapshot.version)
-        query = snapshot.search().select(["id"]).with_row_id(True)
-        chosen = query.where(where) if where is not None else query
-        numbers = np.concatenate(
-            [np.zeros(0, np.uint64), *(batch["_rowid"].to_numpy() for batch in chosen.to_batches())]
-        )
+        with self._translated("read"):
+            snapshot = self._database().open_table(TABLE)
+            snapshot.checkout(snapshot.version)
+            query = snapshot.search().select(["id"]).with_row_id(True)
+            chosen = query.where(where) if where is not None else query
+            numbers = np.concatenate(
+                [np.zeros(0, np.uint64), *(batch["_rowid"].to_numpy() for batch in chosen.to_batches())]
+            )
         parts = (numbers[start : start + batch_rows] for start in range(0, len(numbers), batch_rows))
-        return (snapshot.take_row_ids(part.tolist()).select(columns).to_arrow() for part in parts)
+        return (self._rows_of(snapshot, part.tolist(), columns) for part in parts)
+
+    def _rows_of(self, snapshot: Table, numbers: list[int], columns: list[str]) -> pa.Table:
+        with self._translated("read"):
+            return snapshot.take_row_ids(numbers).select(columns).to_arrow()
 
     def _exact_search(self, queries: Float32[np.ndarray, "q d"], k: int, space: str) -> Hits:
         hits = Hits.empty(len(queries))
@@ -264,8 +303,12 @@ def _merge(table: Table, records: Records) -> int:
     return result.num_inserted_rows + result.num_updated_rows
 
 
-def _has_index(table: Table) -> bool:
-    return any("vector" in index.columns for index in table.list_indices())
+def _has_any(folder: Path, suffix: str) -> bool:
+    return folder.is_dir() and any(path.suffix == suffix for path in folder.iterdir())
+
+
+def _index_name(table: Table) -> str | None:
+    return next((index.name for index in table.list_indices() if "vector" in index.columns), None)
 
 
 def _indexed_search(table: Table, queries: Float32[np.ndarray, "q d"], k: int, space: str) -> Hits:

@@ -81,12 +81,15 @@ class VectorStore(Protocol):
     ) -> int:
         """Write rows, replacing those whose id is present. Rows are durable against process death on return.
 
+        A row is replaced whole, its origin and source included: nothing of the old row is kept, so a put
+        without `sources` leaves rows without a source.
+
         Args:
             ids: One name an item, unique within the call.
             vectors: Finite and not zero; stored as float32, not normalised.
             space: Fingerprint of the model that made the vectors.
             origin: Whether that model saw the items.
-            sources: Where the items can be encoded from again; `None` if nowhere.
+            sources: Where the items can be encoded from again; `None`, for one or for all, if nowhere.
 
         Returns:
             The number of rows written, which is the number of ids.
