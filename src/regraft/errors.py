@@ -7,6 +7,7 @@ RegraftError
 ├── WeightsError        (ValueError)        a weight file with unknown, missing or wrong-sized entries
 ├── ParityError         (AssertionError)    two things that had to agree do not
 ├── RecipeError         (ValueError)        a setting out of range, or unknown
+├── PlaceError          (OSError)           a place where nothing can be written
 ├── Diverged            (FloatingPointError) a gradient that is not finite
 ├── Interrupted         (RuntimeError)      a run stopped by a signal, after its checkpoint was written
 ├── RunError            (RuntimeError)      a run directory that cannot be continued as asked
@@ -70,6 +71,10 @@ class ParityError(RegraftError, AssertionError):
 
 class RecipeError(RegraftError, ValueError):
     """A setting that is out of range, unknown, or at odds with another."""
+
+
+class PlaceError(RegraftError, OSError):
+    """A place where nothing can be written, or not what was asked."""
 
 
 class Diverged(RegraftError, FloatingPointError):

@@ -1,9 +1,10 @@
 import json
+import time
 
 import pytest
 import torch
 
-from regraft.deploy.latency import device_name, measure
+from regraft.deploy.latency import device_name, measure, summarise
 from regraft.errors import RecipeError
 
 
@@ -22,6 +23,21 @@ def test_names_its_device_and_threads():
     assert json.loads(json.dumps(result.to_json())) == result.to_json()
     assert 0 < result.wall_median_ms <= result.wall_p95_ms
     assert result.cpu_median_ms <= result.cpu_p95_ms
+
+
+def test_sums_up_by_definition():
+    # 1 to 101 ms by the clock, ten times as much on the processor, out of order.
+    times_ns = [(n * 1_000_000, n * 10_000_000) for n in (*range(51, 102), *range(1, 51))]
+    result = summarise(times_ns, torch.device("cpu"))
+    assert (result.wall_median_ms, result.wall_p95_ms) == pytest.approx((51, 96))
+    assert (result.cpu_median_ms, result.cpu_p95_ms) == pytest.approx((510, 960))
+    assert result.repeats == 101
+
+
+def test_sleep_takes_time_but_no_work():
+    sleep_s = 0.05
+    (result,) = measure({"sleep": lambda: time.sleep(sleep_s)}, repeats=3, warmup=0).values()
+    assert result.wall_p95_ms >= result.wall_median_ms >= 1000 * sleep_s > result.cpu_median_ms
 
 
 @pytest.mark.gpu

@@ -1,13 +1,14 @@
 import copy
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from regraft.deploy.parity import compare, random_inputs
-from regraft.errors import ParityError, TrainModeError
+from regraft.deploy.parity import Parity, compare, random_inputs
+from regraft.errors import ParityError, RecipeError, TrainModeError
 
 
 def linear() -> nn.Linear:
@@ -91,6 +92,37 @@ def test_what_is_not_finite_never_passes(bad: float, where: str, batch: int):
     candidate = sound if where == "reference" else lambda x: spoiled(x)
     inputs = [torch.tensor([[0.0, 5.0]]), torch.tensor([[1.0, 5.0]])]
     assert not compare(reference, candidate, inputs, tolerance=1e30, min_agreement=0.0).passed
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("field", ["worst_absolute", "worst_relative"])
+def test_what_is_not_finite_never_passes_whatever_is_allowed(bad: float, field: str):
+    sound = Parity(
+        worst_absolute=0.0,
+        worst_relative=0.0,
+        agreement=1.0,
+        num_inputs=1,
+        tolerance=math.inf,
+        min_agreement=0.0,
+    )
+    assert sound.passed
+    assert not replace(sound, **{field: bad}).passed
+
+
+@pytest.mark.parametrize("tolerance", [math.inf, math.nan, -1e-9])
+def test_refuses_a_tolerance_that_is_none(tolerance: float):
+    with pytest.raises(RecipeError, match=r"tolerance is .*; expected a finite number of at least 0"):
+        compare(lambda x: x, lambda x: x * math.inf, torch.randn(2, 5), tolerance=tolerance)
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01, math.nan, 99.0])
+def test_refuses_an_agreement_that_is_no_share(share: float):
+    with pytest.raises(RecipeError, match=r"min_agreement is .*; expected a share between 0 and 1"):
+        compare(lambda x: x, lambda x: x * 1, torch.randn(2, 5), min_agreement=share)
+
+
+def test_the_limits_themselves_may_be_asked():
+    assert compare(lambda x: x, lambda x: x * 1, torch.randn(2, 5), tolerance=0.0, min_agreement=1.0).passed
 
 
 def test_refuses_a_proof_without_inputs():

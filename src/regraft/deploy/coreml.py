@@ -14,6 +14,8 @@ from regraft.deploy.program import trace
 from regraft.deploy.signature import check_input
 from regraft.errors import MissingExtra, RegraftError
 
+MANIFEST = "Manifest.json"
+"""The file in every package that lists the others."""
 TOOL_KEYS = "com.github.apple.coremltools."
 
 

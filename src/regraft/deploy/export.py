@@ -2,7 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.deploy import coreml, executorch, onnx, openvino
-from regraft.deploy.parity import Function, Parity, compare, random_inputs
-from regraft.errors import ParityError, RecipeError, ShapeError, TrainModeError
+from regraft.deploy.parity import Function, Parity, check_limits, compare, random_inputs
+from regraft.errors import ParityError, PlaceError, RecipeError, ShapeError, TrainModeError
+from regraft.files import check_folder_place, check_place, put, remove
 from regraft.nn.reparam import is_fused, refuse_train_mode
 
 NUM_RANDOM_BATCHES = 4
@@ -40,8 +42,12 @@ class Target:
     """Whether an artifact can take other sizes than the example's."""
     companions: tuple[str, ...] = ()
     """Endings of further files that belong to the artifact."""
+    manifest: str | None = None
+    """A file that is in every artifact, where those are folders; `None` where they are files."""
     tolerance: float = 1e-4
     """Largest relative difference that passes, see `compare`."""
+    min_agreement: float = 0.99
+    """Smallest share of equal decisions that passes, see `compare`."""
     can_run: Callable[[], bool] = lambda: True
     """Whether this machine has the runtime at all."""
 
@@ -66,8 +72,12 @@ TARGETS: dict[str, Target] = {
         write=partial(coreml.write, precision="float16"),
         load=coreml.load,
         read_metadata=coreml.read_metadata,
+        manifest=coreml.MANIFEST,
         # Measured in torch's float16: 1 to 2e-3 for FastViT, 1.6e-2 for MobileOne S0.
         tolerance=5e-2,
+        # Random pictures leave the first classes so near each other that differences as large as these
+        # swap some: of twenty decisions, four may be others. Float32 swaps none.
+        min_agreement=0.8,
         can_run=coreml.can_run,
     ),
     "coreml-float32": Target(
@@ -75,6 +85,7 @@ TARGETS: dict[str, Target] = {
         write=partial(coreml.write, precision="float32"),
         load=coreml.load,
         read_metadata=coreml.read_metadata,
+        manifest=coreml.MANIFEST,
         can_run=coreml.can_run,
     ),
 }
@@ -120,8 +131,13 @@ def export(
 
     The artifact is written to a hidden folder beside `path`, loaded into its own runtime, and compared
     with `model` on random inputs and on `inputs`. Where sizes are open, another batch and picture size
-    are tried too. An older artifact at `path` is replaced by a rename, so no reader ever sees half of
-    one; a process killed on the way leaves at most the hidden folder.
+    are tried too. No reader ever sees half of an artifact, or parts of two, and a failure leaves an older
+    one as it was.
+
+    A process killed on the way leaves the hidden folder. Where the artifact is one file, `path` holds the
+    older or the new one, whole. Several files or a folder cannot be replaced in one step: killed in the
+    instant between, there is nothing at `path`, and the older artifact is in the hidden folder, under
+    `older`.
 
     Args:
         model: A module in eval mode, float32, on the CPU, without branches: see `regraft.fuse`.
@@ -130,19 +146,26 @@ def export(
         target: A name in `TARGETS`.
         metadata: Texts stored inside the artifact, such as its preprocessing and labels as JSON.
         inputs: Batches of real samples to prove it on, beside random ones.
-        tolerance: Largest relative difference that passes; `None` takes the target's own.
+        tolerance: Largest relative difference that passes; `None` takes the target's own. The share of
+            equal decisions that passes is the target's.
         dynamic_axes: Axes of the input that keep any size. `None` means all but the channels where the
             target can, and none where it cannot.
 
     Raises:
         ParityError: The artifact's answers, or its metadata, differ from the model's. Nothing is written.
+        PlaceError: Nothing can be put at `path`, or something of another kind is there.
         TrainModeError: The model is in training mode or still has branches to fuse.
-        ShapeError: The target or the model cannot have those axes open.
-        RecipeError: An unknown target, a path with another ending, or a model not float32 on the CPU.
+        ShapeError: The model cannot take the example, or the target or the model cannot have those axes
+            open.
+        RecipeError: An unknown target, a path with another ending, a tolerance out of range, or a model
+            not float32 on the CPU.
         MissingExtra: The target's packages are not installed.
     """
     path, backend = Path(path), _find(target)
-    _check_path(path, backend, target)
+    _check_suffix(path, backend, target)
+    _check_places(path, backend)
+    limit = backend.tolerance if tolerance is None else tolerance
+    check_limits(limit, backend.min_agreement)
     _check_model(model)
     axes = _open_axes(example, backend, target, dynamic_axes)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,10 +175,11 @@ def export(
         _check_metadata(backend.read_metadata(draft), metadata)
         parity = None
         if backend.can_run():
-            limit = backend.tolerance if tolerance is None else tolerance
-            parity = _prove(model, backend.load(draft), _proof_inputs(example, axes, inputs), limit)
+            proofs = _proof_inputs(example, axes, inputs)
+            parity = _prove(model, backend.load(draft), proofs, limit, backend.min_agreement)
         size_bytes = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        _publish(draft, path, backend.companions)
+        _check_places(path, backend)  # Again, because a proof takes minutes in which others may write.
+        _publish(draft, path, backend)
     return Artifact(path=path, target=target, parity=parity, size_bytes=size_bytes, metadata=dict(metadata))
 
 
@@ -165,11 +189,25 @@ def _find(target: str) -> Target:
     return TARGETS[target]
 
 
-def _check_path(path: Path, backend: Target, target: str) -> None:
+def _check_suffix(path: Path, backend: Target, target: str) -> None:
     if path.suffix != backend.suffix:
         raise RecipeError(
             f"{path.name} ends in {path.suffix!r}; an artifact for {target} ends in {backend.suffix!r}.",
             hint=f"Call it {path.with_suffix(backend.suffix).name}.",
+        )
+
+
+def _check_places(path: Path, backend: Target) -> None:
+    for suffix in backend.companions:
+        check_place(path.with_suffix(suffix))
+    if backend.manifest is None:
+        check_place(path)
+        return
+    check_folder_place(path)
+    if path.is_dir() and any(path.iterdir()) and not (path / backend.manifest).is_file():
+        raise PlaceError(
+            f"{path} is a folder of something else, without a {backend.manifest}; expected an older artifact "
+            "to replace, or a free name."
         )
 
 
@@ -178,7 +216,7 @@ def _check_model(model: nn.Module) -> None:
     if not is_fused(model):
         raise TrainModeError(
             f"{type(model).__name__} still has its training branches, which only cost time at inference.",
-            hint="Export regraft.fuse(model).",
+            hint="Fuse it first: `regraft fuse MODEL --out FUSED`, or regraft.fuse(model.eval()).",
         )
     for name, tensor in model.named_parameters():
         if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
@@ -210,8 +248,10 @@ def _check_metadata(found: Mapping[str, str], wanted: Mapping[str, str]) -> None
         raise ParityError(f"The artifact's metadata did not survive the export: {', '.join(names)}.")
 
 
-def _prove(model: nn.Module, runner: Function, inputs: Iterable[Tensor], tolerance: float) -> Parity:
-    parity = compare(model, runner, inputs, tolerance=tolerance)
+def _prove(
+    model: nn.Module, runner: Function, inputs: Iterable[Tensor], tolerance: float, min_agreement: float
+) -> Parity:
+    parity = compare(model, runner, inputs, tolerance=tolerance, min_agreement=min_agreement)
     if not parity.passed:
         raise ParityError(f"The exported artifact is not the model. {parity}")
     return parity
@@ -234,14 +274,38 @@ def _another_size(example: Tensor, axes: list[int]) -> list[int]:
     ]
 
 
-def _publish(draft: Path, path: Path, companions: tuple[str, ...]) -> None:
+def _publish(draft: Path, path: Path, backend: Target) -> None:
     """Move an artifact into place, so that `path` never names a part of one or a mix of two.
 
-    One file replaces another in one step. Where an artifact is several files or a folder, the old one
-    is taken away first, and `path`, without which the rest is not found, comes last.
+    One file replaces another in one step. Where an artifact is several files or a folder, the older one
+    is taken away first; `path`, without which the rest is not found, goes first and its successor comes
+    last.
     """
-    if path.exists() and (companions or (draft.is_dir() and path.is_dir())):
-        path.replace(draft.with_name("replaced"))
-    for suffix in companions:
-        draft.with_suffix(suffix).replace(path.with_suffix(suffix))
-    draft.replace(path)
+    if backend.manifest is None and not backend.companions:
+        put(draft, path)
+        return
+    suffixes = (backend.suffix, *backend.companions)
+    with _taken_away([path.with_suffix(suffix) for suffix in suffixes], draft.with_name("older")):
+        for suffix in reversed(suffixes):
+            put(draft.with_suffix(suffix), path.with_suffix(suffix))
+
+
+@contextmanager
+def _taken_away(places: list[Path], attic: Path) -> Generator[None, None, None]:
+    """Move what is at `places` into the folder `attic`, and back, in place of anything new, on failure."""
+    attic.mkdir()
+    free: list[Path] = []
+    try:
+        for place in places:
+            if place.exists():
+                place.replace(attic / place.name)
+            free.append(place)
+        yield
+    except BaseException:  # Also an interrupt: the older artifact would go with the hidden folder.
+        for place in reversed(places):
+            older = attic / place.name
+            if older.exists() or place in free:
+                remove(place)
+            if older.exists():
+                older.replace(place)
+        raise

@@ -26,7 +26,8 @@ class Latency:
     repeats: int
     """Calls measured, after the warm-up."""
     threads: int
-    """Threads that torch may use; ONNX and OpenVINO artifacts loaded by Regraft are given as many."""
+    """Threads that torch may use; ONNX and OpenVINO artifacts loaded by Regraft are given as many, while
+    ExecuTorch chooses its own number."""
     device: str
     """Name of the processor or GPU."""
 
@@ -66,7 +67,7 @@ def measure(
     for _ in range(warmup + repeats):
         for name, candidate in candidates.items():
             times[name].append(_time_ns(candidate, device))
-    return {name: _summarise(measured[warmup:], device) for name, measured in times.items()}
+    return {name: summarise(measured[warmup:], device) for name, measured in times.items()}
 
 
 def device_name(device: torch.device | str = "cpu") -> str:
@@ -91,7 +92,8 @@ def _wait_for(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _summarise(times_ns: list[tuple[int, int]], device: torch.device) -> Latency:
+def summarise(times_ns: list[tuple[int, int]], device: torch.device) -> Latency:
+    """Sum up pairs of nanoseconds, by the clock and on the processor, one pair a call."""
     times_ms = torch.tensor(times_ns, dtype=torch.float64) / 1e6
     (wall_median, cpu_median), (wall_p95, cpu_p95) = times_ms.quantile(
         torch.tensor([0.5, 0.95], dtype=torch.float64), dim=0

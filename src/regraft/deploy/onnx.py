@@ -48,16 +48,12 @@ def write(
     onnx.save(proto, path)
 
 
-def load(path: Path, *, num_threads: int | None = None) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs the file in ONNX Runtime on the CPU.
-
-    Args:
-        num_threads: Threads of one call; `None` takes as many as torch has.
-    """
+def load(path: Path) -> Callable[[Tensor], Tensor]:
+    """Return a function that runs the file in ONNX Runtime on the CPU, with as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or torch.get_num_threads()
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (signature,) = session.get_inputs()
     sizes = [size if isinstance(size, int) else None for size in signature.shape]

@@ -47,15 +47,12 @@ def write(
         openvino.save_model(graph, path, compress_to_fp16=False)
 
 
-def load(
-    path: Path, *, precision: Literal["float32", "bfloat16"] = "float32", num_threads: int | None = None
-) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs the model on the CPU.
+def load(path: Path, *, precision: Literal["float32", "bfloat16"] = "float32") -> Callable[[Tensor], Tensor]:
+    """Return a function that runs the model on the CPU, with as many threads as torch has.
 
     Args:
         precision: What convolutions and matrix products compute in. bfloat16 keeps eight bits of each
             number's mantissa, so it is another function, a few per cent away in its logits.
-        num_threads: Threads of one call; `None` takes as many as torch has.
 
     Raises:
         MissingExtra: openvino is not installed.
@@ -70,7 +67,7 @@ def load(
         )
     settings = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
-        "INFERENCE_NUM_THREADS": num_threads or torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
     sizes = [size.get_length() if size.is_static else None for size in compiled.input(0).partial_shape]

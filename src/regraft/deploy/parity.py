@@ -1,5 +1,6 @@
 """Proof that two functions give the same answers."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regraft.errors import ParityError
+from regraft.errors import ParityError, RecipeError
 from regraft.nn.reparam import refuse_train_mode
 
 Function = Callable[[Tensor], Tensor]
@@ -21,10 +22,10 @@ class Parity:
     """How far a candidate's answers are from a reference's, and whether that is near enough."""
 
     worst_absolute: float
-    """Largest absolute difference of two output values; NaN if any value was not finite."""
+    """Largest absolute difference of two output values; infinite or NaN if any value was not finite."""
     worst_relative: float
     """Largest, over the batches, of the largest absolute difference divided by the largest absolute
-    value of the reference in that batch; NaN if any value was not finite."""
+    value of the reference in that batch; infinite or NaN if any value was not finite."""
     agreement: float
     """Share of decisions (argmax over axis 1, the classes) that are the same, in [0, 1]."""
     num_inputs: int
@@ -37,7 +38,8 @@ class Parity:
     @property
     def passed(self) -> bool:
         """Whether the two are the same, as far as asked. Never true of NaN or infinity."""
-        return self.worst_relative <= self.tolerance and self.agreement >= self.min_agreement
+        is_finite = math.isfinite(self.worst_absolute) and math.isfinite(self.worst_relative)
+        return is_finite and self.worst_relative <= self.tolerance and self.agreement >= self.min_agreement
 
     def to_json(self) -> dict[str, float | int | bool]:
         """All of it as plain numbers, with `passed`."""
@@ -71,15 +73,18 @@ def compare(
             `(b n *space)`, with the classes or features on axis 1.
         candidate: What has to give the same answers: another module, an exported artifact, a function.
         inputs: Batches `(b ...)`; a single tensor is one batch. Each function gets its own copy.
-        tolerance: Largest relative difference that passes. The default leaves float32 rounding a
-            factor of about four: fused MobileOne S0, the worst case, was measured at 2.7e-5.
-        min_agreement: Smallest share of equal decisions that passes.
+        tolerance: Largest relative difference that passes, finite and at least 0. The default leaves
+            float32 rounding a factor of about four: fused MobileOne S0, the worst case, was measured at
+            2.7e-5.
+        min_agreement: Smallest share of equal decisions that passes, in [0, 1].
 
     Raises:
         ParityError: Nothing was proven: no inputs, outputs of different shapes, a reference that is
             zero everywhere, or a function compared with itself or an identical copy of itself.
         TrainModeError: A module is in training mode.
+        RecipeError: `tolerance` or `min_agreement` is out of its range.
     """
+    check_limits(tolerance, min_agreement)
     _refuse_self(reference, candidate)
     for function in (reference, candidate):
         owner, _ = _identity(function)
@@ -105,6 +110,18 @@ def compare(
         tolerance=tolerance,
         min_agreement=min_agreement,
     )
+
+
+def check_limits(tolerance: float, min_agreement: float) -> None:
+    """Refuse limits that would let anything pass, or nothing.
+
+    Raises:
+        RecipeError: `tolerance` is below 0 or not finite, or `min_agreement` is outside [0, 1].
+    """
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise RecipeError(f"tolerance is {tolerance}; expected a finite number of at least 0.")
+    if not 0 <= min_agreement <= 1:
+        raise RecipeError(f"min_agreement is {min_agreement}; expected a share between 0 and 1.")
 
 
 def random_inputs(shape: Iterable[int], count: int, *, seed: int = 0) -> Iterator[Tensor]:
