@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import regraft
 from regraft.cli.gallery import app
-from regraft.errors import SampleError
+from regraft.errors import PlaceError, SampleError
 from regraft.vision.modelfile import ModelCard, save_model
 from regraft.vision.preprocess import Preprocess
 
@@ -82,6 +82,30 @@ def test_json(home: Path) -> None:
     assert state["rows"] == {"native": NUM_PICTURES, "transformed": 0}
     assert state["num_indexed"] is None
     assert state["missing"] is None
+
+
+@pytest.mark.parametrize("out", ["pictures", "model.safetensors/out.html"])
+def test_a_page_that_cannot_be_written_is_refused_before_the_search(home: Path, out: str) -> None:
+    with pytest.raises(PlaceError, match=r"pictures is a folder|model\.safetensors is not a folder"):
+        run("search", "no gallery here", "pictures/07.png", "--html", out)
+
+
+def test_a_mistake_is_one_clean_message(home: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "regraft",
+        "gallery",
+        "search",
+        "gallery",
+        "07.png",
+        "--html",
+        "pictures",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("regraft: pictures is a folder")
+    assert "Traceback" not in done.stderr
 
 
 def test_too_many_bad_pictures(home: Path) -> None:

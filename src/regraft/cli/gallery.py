@@ -52,9 +52,12 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the pictures of GALLERY that resemble each of PICTURES most, with their cosine."""
+    from regraft.files import check_place
     from regraft.recipes import gallery as recipe
     from regraft.recipes.answers import write_answers
 
+    if html is not None:
+        check_place(html)
     answers = recipe.search(gallery, pictures, k, exclude_itself=exclude_itself)
     if html is not None:
         write_answers(answers, html, subtitle=f"The pictures of {gallery} nearest to each query, by cosine.")

@@ -11,6 +11,9 @@ def write_answers(answers: Sequence[Answer], out: Path, *, subtitle: str) -> Non
     """Write one self-contained HTML file: each query beside its hits, with score and name.
 
     A source that is gone or damaged is shown as a placeholder that says so.
+
+    Raises:
+        PlaceError: Nothing can be written at `out`.
     """
     shown = [
         {"query": _picture(str(answer.query)), "hits": [_hit(hit) for hit in answer.hits]}
