@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from regraft.cli import app, main
-from regraft.errors import RegraftError, SampleError, WeightsError
+from regraft.errors import PlaceError, RegraftError, SampleError, WeightsError
 from regraft.nn.reparam import is_fused
 from regraft.vision.modelfile import ModelCard, load_model, save_model
 from regraft.vision.models import create_model, list_models
@@ -151,6 +151,22 @@ def test_an_empty_folder_proves_nothing(model: Path, tmp_path: Path) -> None:
     with pytest.raises(SampleError, match="no pictures in"):
         run("fuse", model, "--out", tmp_path / "fused", "--images", tmp_path / "empty")
     assert not (tmp_path / "fused").exists()
+
+
+@pytest.mark.parametrize("place", ["folder.onnx", "file/inside.onnx", "/proc/nowhere/x.onnx"])
+def test_a_place_that_cannot_be_written_is_refused(
+    place: str, model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").touch()
+    out = tmp_path / place
+    before = sorted(tmp_path.rglob("*"))
+    for command in (["fuse", model], ["export", model], ["publish", model], ["train", pictures]):
+        if (command[0], place) == ("train", "folder.onnx"):
+            continue  # A run directory may be there.
+        with pytest.raises(PlaceError):
+            run(*command, "--out", out)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_labels_must_be_readable_and_as_many_as_the_classes(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def fuse(
     """
     from regraft.deploy.parity import compare
     from regraft.errors import WeightsError
+    from regraft.files import check_place
     from regraft.nn.reparam import fuse as fold
     from regraft.nn.reparam import is_fused
     from regraft.recipes.proof import pictures_in, proof_inputs
@@ -32,6 +33,7 @@ def fuse(
     from regraft.vision.left_out import LeftOut
     from regraft.vision.modelfile import load_model, save_model
 
+    check_place(out)
     branched, card = load_model(model)
     if is_fused(branched):
         raise WeightsError(f"{model} has no branches to fuse.", hint="It is fused already.")

@@ -31,6 +31,7 @@ def train(
     Stop it as you like: the same command goes on where it stopped. Under `torchrun` it uses every
     process; batch_size is that of all together.
     """
+    from regraft.files import check_folder_place
     from regraft.recipes.catalogue import find_recipe
     from regraft.recipes.override import override
     from regraft.recipes.pictures import prepare
@@ -39,6 +40,7 @@ def train(
     from regraft.train.progress import progress
     from regraft.train.tensorboard import TensorBoard
 
+    check_folder_place(out)
     resolved = override(find_recipe(recipe), settings or ())
     fabric = processes.launch(precision=resolved.precision)
     pictures = prepare(data, held_out, out, max_bad_share=max_bad_share, fabric=fabric)
