@@ -18,8 +18,11 @@ def export(
     ] = None,
     inputs: Annotated[int, typer.Option(min=1, help="Random pictures to compare on.")] = 16,
     tolerance: Annotated[
-        float, typer.Option(help="Largest allowed difference, relative to the outputs.")
-    ] = 1e-4,
+        float | None,
+        typer.Option(
+            help="Largest allowed difference, relative to the outputs.", show_default="the target's own"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write a fused model for another runtime and prove that it answers alike.

@@ -41,9 +41,10 @@ class Parity:
         is_finite = math.isfinite(self.worst_absolute) and math.isfinite(self.worst_relative)
         return is_finite and self.worst_relative <= self.tolerance and self.agreement >= self.min_agreement
 
-    def to_json(self) -> dict[str, float | int | bool]:
-        """All of it as plain numbers, with `passed`."""
-        return asdict(self) | {"passed": self.passed}
+    def to_json(self) -> dict[str, float | int | bool | None]:
+        """All of it as plain numbers, with `passed`; `None` for what is not finite, which JSON cannot say."""
+        numbers: dict[str, float | int | bool] = asdict(self) | {"passed": self.passed}
+        return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
     def __str__(self) -> str:
         verdict = "same" if self.passed else "DIFFERENT"

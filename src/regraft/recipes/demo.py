@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from regraft.deploy.latency import device_name
 from regraft.errors import RunError
-from regraft.files import replacing
+from regraft.files import check_place, replacing
 from regraft.recipes import demo_steps
 from regraft.recipes.report import write_report
 from regraft.recipes.story import Follower, Record, Result, Step, Story
@@ -95,6 +95,7 @@ def _record_path(story: Story, step: Step) -> Path:
 
 @contextmanager
 def _claimed(folder: Path) -> Generator[None]:
+    check_place(folder / ".lock")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
