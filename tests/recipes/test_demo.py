@@ -21,6 +21,7 @@ from regraft.recipes import demo_steps
 from regraft.recipes.demo import run
 from regraft.recipes.demo_steps import demo_recipe
 from regraft.recipes.parts import load_parts, paths
+from regraft.recipes.proof import NUM_RANDOM
 from regraft.recipes.small import mobileone_mini
 from regraft.recipes.story import Record, Step, Story
 from regraft.train.journal import Watcher, read_events
@@ -126,7 +127,7 @@ def test_every_claim_is_proven(told: tuple[Listener, dict[str, Record]]) -> None
     assert {"onnx"} <= set(artifacts)
     for parity in (facts["fuse"]["parity"], *(artifact["parity"] for artifact in artifacts.values())):
         assert parity["passed"]
-        assert parity["num_inputs"] > demo_steps.RANDOM_BATCHES * demo_steps.PROOF_BATCH
+        assert parity["num_inputs"] > NUM_RANDOM
     assert facts["fuse"]["after"]["kinds"].keys() == {"conv", "activation", "pool", "linear"}
     assert facts["fuse"]["after"]["parameters"] < facts["fuse"]["before"]["parameters"]
     assert {len(candidates) for candidates in facts["latency"]["latencies"].values()} == {2 + len(artifacts)}

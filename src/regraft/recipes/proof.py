@@ -16,6 +16,8 @@ from regraft.vision.modelfile import ModelCard
 MOST_PICTURES = 256
 """Real pictures compared on at most."""
 BATCH = 16
+NUM_RANDOM = 64
+"""Random pictures compared on, unless said otherwise."""
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -31,7 +33,11 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def proof_inputs(
-    card: ModelCard, pictures: Sequence[Path], *, num_random: int = 4 * BATCH, left_out: LeftOut | None = None
+    card: ModelCard,
+    pictures: Sequence[Path],
+    *,
+    num_random: int = NUM_RANDOM,
+    left_out: LeftOut | None = None,
 ) -> list[Tensor]:
     """Batches of real pictures, spread over all of `pictures`, then random ones of unit variance.
 
