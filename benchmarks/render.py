@@ -59,8 +59,9 @@ def heading(lines: list[Line]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in line["versions"].items())
     units = " and ".join(line["bfloat16_units"]) or "no bfloat16 units"
     size = line["gemm_size"]
+    threads = "1 thread" if line["threads"] == 1 else f"{line['threads']} threads"
     return (
-        f"Measured on {line['device']} with {line['threads']} threads ({units}), {line['date'][:10]};\n"
+        f"Measured on {line['device']} with {threads} ({units}), {line['date'][:10]};\n"
         f"{versions}. Factors are processor time of timm's reparameterized network in eager mode\n"
         "(channels_last) divided by that of the candidate, taken in turns in one process: larger is faster.\n"
         "*Peak* is the share of this machine's float32 matrix product\n"
