@@ -61,18 +61,18 @@ def heading(lines: list[Line]) -> str:
     size = line["gemm_size"]
     threads = "1 thread" if line["threads"] == 1 else f"{line['threads']} threads"
     return (
-        f"Measured on {line['device']} with {threads} ({units}), {line['date'][:10]};\n"
-        f"{versions}. Factors are processor time of timm's reparameterized network in eager mode\n"
-        "(channels_last) divided by that of the candidate, taken in turns in one process: larger is faster.\n"
-        "*Peak* is the share of this machine's float32 matrix product\n"
-        f"({size} x {size}, same rounds) that the best float32 candidate reaches.\n"
-        "`python benchmarks/inference.py` repeats it.\n"
+        f"Measured on {line['device']} with {threads} ({units}), {line['date'][:10]}:\n"
+        f"{versions}.\n\n"
+        "Factors are processor time of timm's reparameterized network in eager mode (channels_last) divided by\n"
+        "that of the candidate, taken in turns in one process: larger is faster. *GEMM* is the speed of the best\n"
+        f"float32 candidate relative to torch's own {size} x {size} float32 matrix product in the same rounds;\n"
+        "above 100% its kernels beat torch's. `python benchmarks/inference.py` repeats it.\n"
     )
 
 
 def rows(lines: list[Line], batch: int) -> str:
     names = [name for name in COLUMNS if all(name in line["times"] for line in lines)]
-    header = f"| batch {batch} | timm, eager | " + " | ".join(COLUMNS[name] for name in names) + " | peak |"
+    header = f"| batch {batch} | timm, eager | " + " | ".join(COLUMNS[name] for name in names) + " | GEMM |"
     rule = "|---|--:" + "|--:" * len(names) + "|--:|"
     return "\n".join([header, rule, *(row(line, names) for line in lines)]) + "\n"
 
@@ -81,11 +81,11 @@ def row(line: Line, names: list[str]) -> str:
     cpu_ms = {name: time["cpu_median_ms"] for name, time in line["times"].items()}
     base = cpu_ms["timm_eager"]
     factors = " | ".join(f"{base / cpu_ms[name]:.2f}x" for name in names)
-    return f"| {line['model']} | {base:.1f} ms | {factors} | {peak(line, cpu_ms):.0%} |"
+    return f"| {line['model']} | {base:.1f} ms | {factors} | {relative_speed(line, cpu_ms):.0%} |"
 
 
-def peak(line: Line, cpu_ms: dict[str, float]) -> float:
-    """Share of the float32 matrix product's speed that the fastest float32 candidate reaches."""
+def relative_speed(line: Line, cpu_ms: dict[str, float]) -> float:
+    """Speed of the fastest float32 candidate, relative to torch's float32 matrix product."""
     best = min(cpu_ms[name] for name in ("ours_eager", "ours_onnxruntime", "ours_openvino"))
     gemm_speed = line["gemm_size"] ** 3 / cpu_ms["gemm_float32"]
     return line["multiply_adds"] * line["batch"] / best / gemm_speed
