@@ -63,10 +63,11 @@ def heading(lines: list[Line]) -> str:
     return (
         f"Measured on {line['device']} with {threads} ({units}), {line['date'][:10]}:\n"
         f"{versions}.\n\n"
-        "Factors are processor time of timm's reparameterized network in eager mode (channels_last) divided by\n"
-        "that of the candidate, taken in turns in one process: larger is faster. *GEMM* is the speed of the best\n"
-        f"float32 candidate relative to torch's own {size} x {size} float32 matrix product in the same rounds;\n"
-        "above 100% its kernels beat torch's. `python benchmarks/inference.py` repeats it.\n"
+        "Factors are processor time of timm's reparameterized network in eager mode (channels_last)\n"
+        "divided by that of the candidate, taken in turns in one process: larger is faster. *GEMM* is the\n"
+        f"speed of the best float32 candidate relative to torch's own {size} x {size} float32 matrix\n"
+        "product in the same rounds; above 100% its kernels beat torch's.\n"
+        "`python benchmarks/inference.py` repeats it.\n"
     )
 
 
