@@ -10,7 +10,6 @@ checkpoint runs no code. There is no random state in it: each step derives its o
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from regraft.errors import RunError
+from regraft.files import put
 from regraft.train.optimizer import Numbers, numbers_of, restore_optimizer, tensors_of
 
 FORMAT = 1
@@ -74,9 +74,7 @@ def save(directory: Path, step: int, trained: Trained) -> None:
     }
     manifest = Manifest(step=step, digests=digests, optimizer=numbers_of(trained.optimizer))
     _write(partial / STATE, json.dumps(asdict(manifest), indent=1).encode())
-    _sync_directory(partial)
-    partial.rename(place)
-    _sync_directory(directory)
+    put(partial, place)
     for old in _found(directory)[:-NUM_KEPT]:
         # Renamed first, so that a kill in between leaves no checkpoint that looks whole.
         shutil.rmtree(old.rename(directory / (old.name + PARTIAL)))
@@ -157,20 +155,9 @@ def _serialized(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> str:
-    """Write `content`, force it to the disk, return its digest."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write `content`, return its digest."""
+    path.write_bytes(content)
     return _digest(content)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(content: bytes) -> str:
