@@ -37,12 +37,96 @@ def checked_records(
             f"A put got {len(ids)} ids, {len(vectors)} vectors and {len(places)} sources; "
             "expected one of each an item."
         )
-    if origin not in ("native", "transformed"):
-        raise VectorError(f"Origin {origin!r} is unknown; expected 'native' or 'transformed'.")
+    _check_origin(origin)
     stored = _checked_vectors(vectors, names=ids)
     _check_text(ids, space, places)
     check_layout(space, stored.shape[1], layout)
     return Records(list(ids), stored, [space] * len(ids), [origin] * len(ids), list(places))
+
+
+def checked_fill(
+    ids: Sequence[str],
+    vectors: Float[np.ndarray, "n d"],
+    *,
+    space: str,
+    origin: Origin,
+    spaces: Sequence[Layout],
+) -> tuple[Layout, Float32[np.ndarray, "n d"]]:
+    """Return the layout of a `fill` and its vectors as float32, or raise.
+
+    Raises:
+        SpaceMismatch: The space is not open.
+        VectorError: As for a `put`.
+    """
+    layout = open_layout(space, spaces)
+    if len(ids) != len(vectors):
+        raise VectorError(
+            f"A fill got {len(ids)} ids and {len(vectors)} vectors; expected one of each an item."
+        )
+    _check_origin(origin)
+    stored = _checked_vectors(vectors, names=ids)
+    _check_text(ids, space, ())
+    check_layout(space, stored.shape[1], layout)
+    return layout, stored
+
+
+def open_layout(space: str, spaces: Sequence[Layout]) -> Layout:
+    """The layout of an open space.
+
+    Raises:
+        SpaceMismatch: It is not open.
+    """
+    for layout in spaces:
+        if layout.space == space:
+            return layout
+    known = named([layout.space for layout in spaces]) or "none"
+    raise SpaceMismatch(
+        f"Space {space!r} is not open in the gallery; open are {known}.", hint="open_space() opens it."
+    )
+
+
+def check_opens(layout: Layout, spaces: Sequence[Layout]) -> bool:
+    """Whether `layout` must still be opened.
+
+    Raises:
+        SpaceMismatch: The space is open with another dimension or packing.
+        StoreError: Nothing was ever put.
+    """
+    if not spaces:
+        raise StoreError("The gallery holds nothing yet; expected at least one put before another space.")
+    same = [known for known in spaces if known.space == layout.space]
+    if same and same[0] != layout:
+        raise SpaceMismatch(f"Space {layout.space!r} is open as {same[0]}; it was to be opened as {layout}.")
+    if layout.dimension < 1 or not layout.space:
+        raise VectorError(f"{layout} cannot be opened; expected a name and at least one dimension.")
+    return not same
+
+
+def check_servable(space: str, spaces: Sequence[Layout]) -> Layout:
+    """The layout of a space that a gallery may answer in.
+
+    Raises:
+        SpaceMismatch: It is not open, or packed.
+    """
+    layout = open_layout(space, spaces)
+    if layout.packed:
+        raise SpaceMismatch(f"Space {space!r} is packed, to be read only; expected one of whole vectors.")
+    return layout
+
+
+def check_complete(space: str, lacking: Sequence[str]) -> None:
+    """Raise StoreError if rows lack a vector in the space that is to be served."""
+    if lacking:
+        raise StoreError(
+            f"{len(lacking)} rows have no vector in space {space!r}: {named(lacking)}; expected one in each.",
+            hint="fill() them first.",
+        )
+
+
+def check_closable(space: str, served: Layout | None) -> None:
+    """Raise SpaceMismatch if `space` is the one that is served."""
+    if served is not None and served.space == space:
+        raise SpaceMismatch(f"Space {space!r} is served and cannot be closed.", hint="serve() another first.")
 
 
 def checked_queries(
@@ -71,7 +155,7 @@ def check_layout(space: str, dimension: int, layout: Layout | None) -> None:
         return
     if space != layout.space:
         raise SpaceMismatch(
-            f"The gallery holds vectors of space {layout.space!r}; it was given space {space!r}, "
+            f"The gallery answers in space {layout.space!r}; it was given space {space!r}, "
             "and vectors of two models cannot be compared.",
             hint="Use the model that filled the gallery, or fill another gallery with the new one.",
         )
@@ -101,6 +185,11 @@ def named(values: Sequence[str]) -> str:
     shown = ", ".join(repr(value) for value in values[:NUM_NAMED])
     more = len(values) - NUM_NAMED
     return shown if more <= 0 else f"{shown} and {more} more"
+
+
+def _check_origin(origin: Origin) -> None:
+    if origin not in ("native", "transformed"):
+        raise VectorError(f"Origin {origin!r} is unknown; expected 'native' or 'transformed'.")
 
 
 def _checked_vectors(vectors: Float[np.ndarray, "n d"], names: Sequence[str]) -> Float32[np.ndarray, "n d"]:

@@ -1,4 +1,5 @@
-"""What every gallery can do: six verbs over rows of id, vector, space, origin and source."""
+"""What every gallery can do: six verbs over rows of id and source, which have a vector in one or more spaces,
+and four more that put another space in the place of the one it answers in."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,28 @@ Origin = Literal["native", "transformed"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the first `put` fixes for the life of a gallery."""
+    """A space that a gallery holds vectors of."""
 
     space: str
     """Fingerprint of the model whose vectors are comparable."""
     dimension: int
     """Numbers in a vector."""
+    packed: bool = False
+    """Kept as 8-bit integers with a scale a vector: a quarter of the size, to be read and never searched."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the software under a gallery guarantees."""
+
+    atomic_fill: bool
+    """A vector and its origin change in one commit, and so do all rows of one `fill`."""
+    several_writers: bool
+    """Two processes may write at once; otherwise one waits for the other."""
+    opens_online: bool
+    """`open_space` rewrites no row and stops no search."""
+    rollback: str
+    """What a return to the space before costs, and what else can be gone back to, in a few words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +44,7 @@ class Records:
 
     ids: list[str]
     vectors: Float32[np.ndarray, "n d"]
-    """As they were put, not normalised."""
+    """In one space, as they were put, not normalised."""
     spaces: list[str]
     origins: list[str]
     sources: list[str | None]
@@ -61,13 +78,24 @@ class Hits:
 class VectorStore(Protocol):
     """A gallery of embeddings. `MemoryStore` is the specification; every other store must agree with it.
 
-    A gallery holds the vectors of one space. The first `put` fixes the space and the dimension, and they stay
-    fixed when every row has been dropped. A call that is refused changes nothing.
+    A gallery answers in one space, the one it serves. The first `put` fixes it, and it stays when every row
+    has been dropped. Every row has a vector in it. Further spaces can be opened beside it, to be filled,
+    served in its place, or read only. A call that is refused changes nothing. A search never crosses spaces.
     """
 
     @property
     def layout(self) -> Layout | None:
-        """The space and dimension of this gallery; `None` before the first `put`."""
+        """The space that is served; `None` before the first `put`."""
+        ...
+
+    @property
+    def spaces(self) -> tuple[Layout, ...]:
+        """Every open space: the served one, then the others in the order in which they were opened."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store guarantees."""
         ...
 
     def put(
@@ -81,13 +109,13 @@ class VectorStore(Protocol):
     ) -> int:
         """Write rows, replacing those whose id is present. Rows are durable against process death on return.
 
-        A row is replaced whole, its origin and source included: nothing of the old row is kept, so a put
-        without `sources` leaves rows without a source.
+        A row is replaced whole, its origin, source and vectors in other spaces included: nothing of the old
+        row is kept, so a put without `sources` leaves rows without a source.
 
         Args:
             ids: One name an item, unique within the call.
             vectors: Finite and not zero; stored as float32, not normalised.
-            space: Fingerprint of the model that made the vectors.
+            space: Fingerprint of the model that made the vectors: the space that is served.
             origin: Whether that model saw the items.
             sources: Where the items can be encoded from again; `None`, for one or for all, if nowhere.
 
@@ -95,37 +123,82 @@ class VectorStore(Protocol):
             The number of rows written, which is the number of ids.
 
         Raises:
-            SpaceMismatch: The gallery holds another space.
+            SpaceMismatch: The gallery serves another space.
             VectorError: Vectors or ids that must not be stored.
             StoreError: The rows could not be written.
         """
         ...
 
-    def get(self, ids: Sequence[str]) -> Records:
-        """Read rows by id, in the order asked, one for every id given.
+    def fill(
+        self, ids: Sequence[str], vectors: Float[np.ndarray, "n d"], *, space: str, origin: Origin
+    ) -> int:
+        """Set the vectors of rows that are present in one open space, leaving everything else of them.
+
+        Ids that are not in the gallery are left out: an item may be dropped while it is being encoded.
+        Durable against process death on return.
+
+        Args:
+            ids: One name an item, unique within the call.
+            vectors: Finite and not zero.
+            space: An open space, the served one included.
+            origin: Whether that space's model saw the items.
+
+        Returns:
+            The number of rows set.
 
         Raises:
-            StoreError: An id is not in the gallery.
+            SpaceMismatch: The space is not open.
+            VectorError: Vectors or ids that must not be stored.
+            StoreError: The rows could not be written.
+        """
+        ...
+
+    def get(self, ids: Sequence[str], *, space: str | None = None) -> Records:
+        """Read rows by id, in the order asked, one for every id given.
+
+        Args:
+            ids: Names of rows, in any order, repeated or not.
+            space: Whose vectors to read; `None` for the served space.
+
+        Raises:
+            StoreError: An id is not in the gallery, or has no vector in this space.
+        """
+        ...
+
+    def find(self, ids: Sequence[str], *, space: str | None = None) -> Records:
+        """Read those of some rows that are present and have a vector in a space, in the order asked.
+
+        Args:
+            ids: Names of rows, unique.
+            space: Whose vectors to read; `None` for the served space.
         """
         ...
 
     def search(self, queries: Float[np.ndarray, "q d"], k: int, *, space: str) -> Hits:
         """Find the `k` rows of highest cosine for each query; equal scores in the order of their ids.
 
+        All answers of one call come from one state of the gallery.
+
         Raises:
-            SpaceMismatch: The gallery holds another space.
+            SpaceMismatch: The gallery serves another space.
             VectorError: Queries that have no cosine with the rows, or `k` below 1.
         """
         ...
 
     def scan(
-        self, *, space: str | None = None, origin: Origin | None = None, batch_rows: int = 4096
+        self,
+        *,
+        space: str | None = None,
+        origin: Origin | None = None,
+        lacking: str | None = None,
+        batch_rows: int = 4096,
     ) -> Iterator[Records]:
         """Stream the rows that were present when the scan began, whatever is written meanwhile.
 
         Args:
-            space: Only rows of this space; `None` for all.
-            origin: Only rows of this origin; `None` for all.
+            space: Whose vectors to read, leaving out rows without; `None` for the served space.
+            origin: Only rows whose vector in that space is of this origin; `None` for all.
+            lacking: Only rows without a vector in this other space; `None` for all.
             batch_rows: Rows in a batch; the last may be shorter.
 
         Raises:
@@ -133,8 +206,10 @@ class VectorStore(Protocol):
         """
         ...
 
-    def count(self, *, space: str | None = None, origin: Origin | None = None) -> int:
-        """Count the rows, or those of one space or origin."""
+    def count(
+        self, *, space: str | None = None, origin: Origin | None = None, lacking: str | None = None
+    ) -> int:
+        """Count the rows that `scan` would yield."""
         ...
 
     def drop(self, ids: Sequence[str]) -> int:
@@ -142,5 +217,33 @@ class VectorStore(Protocol):
 
         Returns:
             The number of rows removed.
+        """
+        ...
+
+    def open_space(self, layout: Layout) -> None:
+        """Make room for the vectors of another space. No row has one until `fill` gives it one.
+
+        Does nothing if this very space is open.
+
+        Raises:
+            SpaceMismatch: The space is open with another dimension or packing.
+            StoreError: Nothing was ever put.
+        """
+        ...
+
+    def serve(self, space: str) -> None:
+        """Answer in `space` from now on, in one atomic step. Done again, it does nothing.
+
+        Raises:
+            SpaceMismatch: The space is not open, or is packed.
+            StoreError: A row has no vector in it; nothing has changed.
+        """
+        ...
+
+    def close_space(self, space: str) -> None:
+        """Forget every vector of a space that is not served. Done again, it does nothing.
+
+        Raises:
+            SpaceMismatch: The space is served.
         """
         ...
