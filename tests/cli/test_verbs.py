@@ -24,6 +24,7 @@ from regraft.vision.weights import to_timm
 VERBS = [
     "demo",
     "train",
+    "side",
     "fuse",
     "export",
     "import",

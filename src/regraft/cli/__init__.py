@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import regraft
-from regraft.cli import convert, demo, export, fuse, gallery, listing, train
+from regraft.cli import convert, demo, export, fuse, gallery, listing, side, train
 from regraft.errors import RegraftError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(train.train)
+app.command()(side.side)
 app.command()(fuse.fuse)
 app.command()(export.export)
 app.add_typer(gallery.app, name="gallery")

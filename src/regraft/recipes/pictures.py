@@ -1,5 +1,6 @@
 """The pictures of a training run: opened, inspected, and some of them held out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,8 +27,23 @@ class Pictures:
     """What was found when every picture was decoded once."""
 
 
+def labelled(place: Path) -> ImageSet:
+    """Pictures by class: a folder of folders, or a CSV manifest.
+
+    Raises:
+        SampleError: As `from_folder` and `from_manifest` do.
+    """
+    return from_manifest(place) if place.suffix.lower() == ".csv" else from_folder(place)
+
+
 def prepare(
-    data: Path, held_out: Path | None, run: Path, *, max_bad_share: float, fabric: Fabric
+    data: Path,
+    held_out: Path | None,
+    run: Path,
+    *,
+    max_bad_share: float,
+    fabric: Fabric,
+    open_pictures: Callable[[Path], ImageSet] = labelled,
 ) -> Pictures:
     """Open and inspect pictures by class, and hold a tenth out if no others are given.
 
@@ -40,6 +56,7 @@ def prepare(
         run: The run directory.
         max_bad_share: Largest share of unreadable pictures to go on with.
         fabric: The processes that train together.
+        open_pictures: Makes a set of pictures of a place.
 
     Raises:
         SampleError: Too many pictures are bad, the held-out ones have other classes, or there are none.
@@ -50,7 +67,8 @@ def prepare(
 
     def look() -> list[tuple[ImageSet, Inspection]]:
         return [
-            inspect(_open(place), max_bad_share=max_bad_share, cache=cache) for cache, place in places.items()
+            inspect(open_pictures(place), max_bad_share=max_bad_share, cache=cache)
+            for cache, place in places.items()
         ]
 
     if fabric.world_size > 1:
@@ -65,10 +83,6 @@ def prepare(
             hint="Both need the same class names.",
         )
     return Pictures(train, rest, (first, second))
-
-
-def _open(path: Path) -> ImageSet:
-    return from_manifest(path) if path.suffix.lower() == ".csv" else from_folder(path)
 
 
 def _split(data: Path, samples: ImageSet, inspection: Inspection) -> Pictures:

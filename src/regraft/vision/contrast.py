@@ -57,11 +57,11 @@ class RandomView(nn.Module):
         area = _uniform(x, *self.area)
         aspect = torch.exp(_uniform(x, -0.28768, 0.28768))  # 3:4 to 4:3
         width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
-        mirror = torch.where(_uniform(x, 0, 1) < 0.5, -1.0, 1.0)
+        mirror = torch.where(_uniform(x, 0.0, 1.0) < 0.5, -1.0, 1.0)
         affine = torch.zeros(len(x), 2, 3, device=x.device)
         affine[:, 0, 0], affine[:, 1, 1] = width * mirror, height
-        affine[:, 0, 2] = (1 - width) * _uniform(x, -1, 1)
-        affine[:, 1, 2] = (1 - height) * _uniform(x, -1, 1)
+        affine[:, 0, 2] = (1 - width) * _uniform(x, -1.0, 1.0)
+        affine[:, 1, 2] = (1 - height) * _uniform(x, -1.0, 1.0)
         grid = nn.functional.affine_grid(affine, list(x.shape), align_corners=False)
         return nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
@@ -74,7 +74,7 @@ class RandomView(nn.Module):
             return contrasted.clamp(0, 1)
         weights = torch.tensor(GREY, device=pixels.device).view(1, 3, 1, 1)
         luminance = (contrasted * weights).sum(1, keepdim=True)
-        saturation = torch.where(_uniform(pixels, 0, 1).view(-1, 1, 1, 1) < self.grey, 0.0, gains[2])
+        saturation = torch.where(_uniform(pixels, 0.0, 1.0).view(-1, 1, 1, 1) < self.grey, 0.0, gains[2])
         return (luminance + (contrasted - luminance) * saturation).clamp(0, 1)
 
 
