@@ -24,10 +24,10 @@ from jaxtyping import Float32
 from regraft.files import replacing
 
 LIBRARIES = ("numpy", "scipy", "sklearn", "pandas", "torch", "torchvision", "matplotlib", "PIL")
-NUM_DOCUMENTS = 8_000
-NUM_QUERIES = 2_000
-SHORTEST_BODY, LONGEST_BODY = 200, 2_000
-"""Characters; MiniLM reads the first 256 tokens."""
+NUM_DOCUMENTS = 4_000
+NUM_QUERIES = 1_500
+SHORTEST_BODY, LONGEST_BODY = 200, 500
+"""Characters."""
 
 
 @dataclass(frozen=True)
