@@ -1,0 +1,116 @@
+"""The trained transformations, each a way from pairs to a network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from regraft.retrieval.head import Head
+from regraft.retrieval.linear import procrustes, ridge
+from regraft.retrieval.objectives import (
+    ClassError,
+    NearOrthogonal,
+    NeighbourError,
+    Objective,
+    SameClass,
+    SoftClassError,
+    SquaredError,
+)
+from regraft.retrieval.pairs import Pairs
+from regraft.retrieval.tasks import Align, AlignNearOrthogonal, AlignWithVariance
+from regraft.retrieval.training import Training, seeded, train
+from regraft.retrieval.transform import Affine, ResidualMLP, Transformation, TwoBranch, UncertainTwoBranch
+from regraft.train.journal import Watcher
+from regraft.train.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """Pairs to learn from and to judge on, and how to go about it."""
+
+    pairs: Pairs
+    held_out: Pairs
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+    folder: Path | None = None
+    """Where interrupted trainings go on from, each in a folder of its own; `None` keeps nothing."""
+    watchers: Sequence[Watcher] = ()
+
+
+def residual_mlp(lesson: Lesson) -> ResidualMLP:
+    """Ridge regression and a small network for the rest (Drift-Adapter, arXiv 2509.23471)."""
+    unit = typical_number(lesson.pairs.new)
+    linear = ridge(lesson.pairs, seed=lesson.seed)
+    model = seeded(lesson.seed, lambda: ResidualMLP(linear, lesson.training.width, unit=unit))
+    _align(lesson, "residual_mlp", model, [SquaredError(unit)])
+    return model
+
+
+def fct(lesson: Lesson) -> TwoBranch:
+    """FCT (arXiv 2112.02805): two branches and a trunk, squared error. Needs pairs alone."""
+    unit = typical_number(lesson.pairs.new)
+    model = _two_branch(lesson, unit)
+    _align(lesson, "fct", model, [SquaredError(unit)])
+    return model
+
+
+def fastfill(lesson: Lesson, head: Head) -> UncertainTwoBranch:
+    """FastFill (arXiv 2303.04766): the true class must be seen through the new head. Needs labels."""
+    return _uncertain(lesson, "fastfill", 1 / head.length, [SquaredError(1 / head.length), ClassError(head)])
+
+
+def label_free(lesson: Lesson, head: Head) -> UncertainTwoBranch:
+    """FastFill without labels: the new head must hold the transformed vector for what it holds the new."""
+    return _uncertain(
+        lesson, "label_free", 1 / head.length, [SquaredError(1 / head.length), SoftClassError(head)]
+    )
+
+
+def head_free(lesson: Lesson) -> UncertainTwoBranch:
+    """FastFill without a head: the transformed vector must have the neighbours that the new one has."""
+    unit = typical_number(lesson.pairs.new)
+    return _uncertain(lesson, "head_free", unit, [SquaredError(unit), NeighbourError()])
+
+
+def near_orthogonal(lesson: Lesson, penalty: NearOrthogonal) -> Affine:
+    """A linear map that stays near an orthogonal one (arXiv 2509.16664), by class where labels are known."""
+    unit = typical_number(lesson.pairs.new)
+    model = procrustes(lesson.pairs.without_side())
+    objectives: list[Objective] = [SquaredError(unit)]
+    if lesson.pairs.labels is not None:
+        objectives.append(SameClass())
+    task = AlignNearOrthogonal(model, objectives, penalty, lesson.held_out.without_side())
+    _train(lesson, "near_orthogonal", task, lesson.pairs.without_side())
+    return model
+
+
+def typical_number(vectors: Float32[np.ndarray, "n d"]) -> float:
+    """Root mean square of the numbers in vectors: the unit in which a network had best make them."""
+    return float(np.sqrt(np.square(vectors, dtype=np.float64).mean()))
+
+
+def _two_branch(lesson: Lesson, unit: float) -> TwoBranch:
+    old, new, side = lesson.pairs.dimensions
+    return seeded(lesson.seed, lambda: TwoBranch(old, new, side, width=lesson.training.width, unit=unit))
+
+
+def _uncertain(lesson: Lesson, name: str, unit: float, objectives: Sequence[Objective]) -> UncertainTwoBranch:
+    two_branch = _two_branch(lesson, unit)
+    model = seeded(lesson.seed, lambda: UncertainTwoBranch(two_branch))
+    freeze_after = lesson.training.steps(len(lesson.pairs)) // 2
+    task = AlignWithVariance(model, objectives, lesson.held_out, freeze_norms_after=freeze_after)
+    _train(lesson, name, task, lesson.pairs)
+    return model
+
+
+def _align(lesson: Lesson, name: str, model: Transformation, objectives: Sequence[Objective]) -> None:
+    freeze_after = lesson.training.steps(len(lesson.pairs)) // 2
+    task = Align(model, objectives, lesson.held_out, freeze_norms_after=freeze_after)
+    _train(lesson, name, task, lesson.pairs)
+
+
+def _train(lesson: Lesson, name: str, task: Task, pairs: Pairs) -> None:
+    folder = None if lesson.folder is None else lesson.folder / name
+    train(task, pairs, lesson.training, seed=lesson.seed, folder=folder, watchers=lesson.watchers)

@@ -1,0 +1,162 @@
+"""What a transformation is trained to do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+
+from regraft.data.stream import Order
+from regraft.retrieval.objectives import NearOrthogonal, Objective
+from regraft.retrieval.pairs import Pairs
+from regraft.retrieval.transform import Affine, Transformation, UncertainTwoBranch
+from regraft.train.task import Batch
+
+
+@final
+class Align:
+    """Bring transformed vectors near the new ones.
+
+    With `SquaredError` alone this is FCT (arXiv 2112.02805).
+
+    Args:
+        model: What is trained.
+        objectives: Whose means over the rows are added up.
+        held_out: Pairs to judge on.
+        freeze_norms_after: Steps after which batch norms keep their statistics: half of all, as published.
+    """
+
+    def __init__(
+        self,
+        model: Transformation,
+        objectives: Sequence[Objective],
+        held_out: Pairs,
+        *,
+        freeze_norms_after: int,
+    ) -> None:
+        self.model = model
+        self._objectives = tuple(objectives)
+        self._held_out = held_out
+        self._freeze_norms_after = freeze_norms_after
+
+    def loss(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """The mean of each objective."""
+        freeze_norms(self.model, frozen=step >= self._freeze_norms_after)
+        z, _ = self.model(batch["old"], batch.get("side"))
+        return {objective.name: objective(z, batch).mean() for objective in self._objectives}
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        """See `accuracy`."""
+        return accuracy(model, self._held_out)
+
+
+@final
+class AlignWithVariance:
+    """Bring transformed vectors near the new ones, and learn how far each will stay.
+
+    With `SquaredError` and `ClassError` this is FastFill (arXiv 2303.04766) as its authors released it: with
+    L the sum of the objectives of a row and s its log-variance,
+
+        mean over rows of 0.5 exp(-s) L + 0.5 s.
+
+    It is least at exp(s) = L: a row's variance is the loss that is expected of it. The paper's text puts only
+    the alignment error under the variance; the released code, followed here, puts both.
+
+    Args:
+        model: What is trained.
+        objectives: Added up row by row.
+        held_out: Pairs to judge on.
+        freeze_norms_after: See `Align`.
+    """
+
+    def __init__(
+        self,
+        model: UncertainTwoBranch,
+        objectives: Sequence[Objective],
+        held_out: Pairs,
+        *,
+        freeze_norms_after: int,
+    ) -> None:
+        self.model = model
+        self._objectives = tuple(objectives)
+        self._held_out = held_out
+        self._freeze_norms_after = freeze_norms_after
+
+    def loss(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """The one term above."""
+        freeze_norms(self.model, frozen=step >= self._freeze_norms_after)
+        z, log_variance = self.model(batch["old"], batch.get("side"))
+        error = torch.stack([objective(z, batch) for objective in self._objectives]).sum(dim=0)
+        return {"attenuated": attenuated(error, log_variance).mean()}
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        """See `accuracy`."""
+        return accuracy(model, self._held_out)
+
+
+@final
+class AlignNearOrthogonal:
+    """Bring transformed vectors near the new ones by a linear map that stays near an orthogonal one.
+
+    The forward map of arXiv 2509.16664 with its penalty. The paper trains a second map back to the old space
+    and adds a supervised contrastive term; neither is needed to upgrade a gallery.
+
+    Args:
+        model: What is trained.
+        objectives: Whose means over the rows are added up.
+        penalty: Of the matrix.
+        held_out: Pairs to judge on.
+    """
+
+    def __init__(
+        self, model: Affine, objectives: Sequence[Objective], penalty: NearOrthogonal, held_out: Pairs
+    ) -> None:
+        self.model = model
+        self._objectives = tuple(objectives)
+        self._penalty = penalty
+        self._held_out = held_out
+
+    def loss(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """The mean of each objective, and the penalty."""
+        z, _ = self.model(batch["old"], batch.get("side"))
+        terms = {objective.name: objective(z, batch).mean() for objective in self._objectives}
+        return terms | {self._penalty.name: self._penalty(self.model)}
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        """See `accuracy`."""
+        return accuracy(model, self._held_out)
+
+
+def attenuated(error: Float[Tensor, " b"], log_variance: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """0.5 exp(-s) L + 0.5 s, for errors L and log-variances s."""
+    return 0.5 * torch.exp(-log_variance) * error + 0.5 * log_variance
+
+
+def accuracy(model: nn.Module, pairs: Pairs) -> Mapping[str, float]:
+    """Mean cosine between transformed and new vectors, from -1 to 1."""
+    assert isinstance(model, Transformation)
+    device = next(model.parameters()).device
+    side = None if pairs.side is None else torch.from_numpy(pairs.side).to(device)
+    z, _ = model(torch.from_numpy(pairs.old).to(device), side)
+    cosine = nn.functional.cosine_similarity(z, torch.from_numpy(pairs.new).to(device), dim=1)
+    return {"cosine": float(cosine.mean())}
+
+
+def freeze_norms(model: nn.Module, *, frozen: bool) -> None:
+    """Let every batch norm of a model that trains keep its running statistics, or gather them."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train(not frozen)
+
+
+def batches(pairs: Pairs, order: Order, step: int) -> Iterator[Batch]:
+    """Yield batches of pairs from number `step` on: `old`, `new`, and `side` and `label` if known."""
+    columns = {"old": pairs.old, "new": pairs.new, "side": pairs.side, "label": pairs.labels}
+    tensors = {name: torch.from_numpy(column) for name, column in columns.items() if column is not None}
+    while True:
+        _, rows = order.batch(step)
+        chosen = torch.from_numpy(rows.copy())
+        yield {name: tensor[chosen] for name, tensor in tensors.items()}
+        step += 1
