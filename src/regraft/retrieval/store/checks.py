@@ -51,23 +51,49 @@ def checked_fill(
     space: str,
     origin: Origin,
     spaces: Sequence[Layout],
+    seen: Records | None = None,
 ) -> tuple[Layout, Float32[np.ndarray, "n d"]]:
     """Return the layout of a `fill` and its vectors as float32, or raise.
 
     Raises:
         SpaceMismatch: The space is not open.
-        VectorError: As for a `put`.
+        VectorError: As for a `put`; or `seen` is of other rows, or of another order.
     """
     layout = open_layout(space, spaces)
     if len(ids) != len(vectors):
         raise VectorError(
             f"A fill got {len(ids)} ids and {len(vectors)} vectors; expected one of each an item."
         )
+    if seen is not None and (seen.ids != list(ids) or len(set(seen.spaces)) > 1):
+        raise VectorError(
+            f"A fill of {named(ids)} has seen {named(seen.ids)}; expected the same rows, read in one space."
+        )
     _check_origin(origin)
     stored = _checked_vectors(vectors, names=ids)
     _check_text(ids, space, ())
     check_layout(space, stored.shape[1], layout)
     return layout, stored
+
+
+def unchanged(seen: Records, now: Records, filled: Records) -> list[str]:
+    """The ids of rows that may still be given a vector that was made of what was seen of them.
+
+    Args:
+        seen: Rows as they were read before.
+        now: Those of them that are present, read from the same space.
+        filled: Those of them that have a vector in the space that is being filled. Only one that is there and
+            native was set by somebody else meanwhile, unless it is what was seen.
+    """
+    before = _states(seen)
+    native = {name for name, origin in zip(filled.ids, filled.origins, strict=True) if origin == "native"}
+    taken = native if filled.spaces[:1] != seen.spaces[:1] else set[str]()
+    return [name for name, state in _states(now).items() if state == before[name] and name not in taken]
+
+
+def _states(records: Records) -> dict[str, tuple[bytes, str, str | None]]:
+    """All that can change of a row, by id."""
+    columns = (map(np.ndarray.tobytes, records.vectors), records.origins, records.sources)
+    return dict(zip(records.ids, zip(*columns, strict=True), strict=True))
 
 
 def open_layout(space: str, spaces: Sequence[Layout]) -> Layout:

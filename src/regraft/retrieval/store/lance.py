@@ -6,52 +6,54 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import lancedb
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from lancedb.index import IvfFlat
-from lancedb.query import LanceVectorQueryBuilder
 from lancedb.table import Table
 
 from regraft.errors import StoreError
 from regraft.retrieval.store import rows
 from regraft.retrieval.store.checks import (
     check_batch_rows,
+    check_closable,
+    check_complete,
     check_layout,
+    check_opens,
+    check_servable,
+    checked_fill,
     checked_queries,
     checked_records,
+    open_layout,
     unknown_ids,
 )
-from regraft.retrieval.store.cosine import best, cosines
+from regraft.retrieval.store.lance_carry import carry_over
 from regraft.retrieval.store.lance_errors import translated
+from regraft.retrieval.store.lance_slots import SERVED_MARK, new_schema
+from regraft.retrieval.store.lance_snapshot import Snapshot, parts_of
+from regraft.retrieval.store.lance_tags import remove_tag, restore_tag, set_tag
 from regraft.retrieval.store.lease import WriterLease
-from regraft.retrieval.store.protocol import Hits, Layout, Origin, Records
+from regraft.retrieval.store.protocol import Capabilities, Hits, Layout, Origin, Records
 
 TABLE = "gallery"
-MAX_IDS_A_QUERY = 10_000  # keeps the text of one SQL filter to about a megabyte
-QUERIES_A_BLOCK = 256
-EXACT_BATCH_ROWS = 8192
-
-# Candidates asked of the index beyond k, so that scores that tie at the edge are still settled by their ids.
-NUM_SPARE = 32
 
 
 class LanceStore:
     """A `VectorStore` that survives its process, with any number of readers and one writer at a time.
 
-    Every `put` is one commit: after a crash it is there whole or not at all. (The first commits an empty
-    gallery of its space before the rows, so that data without any commit can only be damage.) Readers see the
-    commits of other processes at their next call. Without an index a search is exact and reads every vector;
-    see `index`.
+    Every `put`, `fill` and `serve` is one commit: after a crash it is there whole or not at all. (The first
+    `put` commits an empty gallery of its space before the rows, so that data without any commit can only be
+    damage.) Readers see the commits of other processes at their next call, and each call reads one version.
+    Without an index a search is exact and reads every vector; see `index`.
 
     Every call raises StoreError where the gallery's files are missing, damaged or cannot be written.
 
-    Each `put` leaves a file, and both reading and writing slow down with their number (`put` by about
-    0.07 ms a file where it was measured): call `optimize` after a few hundred.
+    Each `put` or `fill` leaves a file, and both reading and writing slow down with their number (`put` by
+    about 0.07 ms a file where it was measured): call `optimize` after a few hundred.
 
     Args:
         path: The gallery's folder; made by the first `put`.
@@ -61,32 +63,41 @@ class LanceStore:
         StoreError: `path` is a file.
     """
 
+    capabilities = Capabilities(
+        atomic_fill=True,
+        several_writers=False,
+        opens_online=True,
+        rollback="serve the space before; or restore all rows as they were when the new space was opened",
+    )
+
     def __init__(self, path: str | Path, *, lease_wait_s: float = 10.0) -> None:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; expected a gallery's folder.")
         self._lease = WriterLease(self.path, wait_s=lease_wait_s)
         self._cached: Table | None = None
+        self._pinned: Snapshot | None = None
 
     @property
     def layout(self) -> Layout | None:
-        """The space and dimension of this gallery; `None` before the first `put`."""
-        table = self._table()
-        if table is None:
-            return None
-        with self._translated("read"):
-            return rows.layout_of(table.schema, self.path)
+        """The space that is served; `None` before the first `put`."""
+        snapshot = self._snapshot()
+        return None if snapshot is None else snapshot.slots.served.layout
+
+    @property
+    def spaces(self) -> tuple[Layout, ...]:
+        """Every open space, the served one first."""
+        snapshot = self._snapshot()
+        return () if snapshot is None else snapshot.slots.layouts
 
     @property
     def num_indexed(self) -> int | None:
         """Rows that the index covers; `None` without an index, where a search reads every row."""
-        table = self._table()
-        if table is None:
+        snapshot = self._snapshot()
+        if snapshot is None:
             return None
         with self._translated("read"):
-            name = _index_name(table)
-            stats = None if name is None else table.index_stats(name)
-        return None if stats is None else stats.num_indexed_rows
+            return snapshot.num_indexed(snapshot.slots.served)
 
     def writing(self) -> AbstractContextManager[None]:
         """Keep other writers out for a whole block of calls; each call alone takes the lease for itself.
@@ -112,66 +123,111 @@ class LanceStore:
         if len(records) == 0:
             return 0
         with self.writing(), self._translated("written"):
-            # Another writer may have made the gallery since the first look.
-            check_layout(space, records.vectors.shape[1], self.layout)
-            table = self._table()
-            num_written = _merge(self._create(records) if table is None else table, records)
-        rows.confirm(num_written, expected=len(records))
-        return num_written
+            dimension = records.vectors.shape[1]
+            if self._table() is None:
+                self._database.create_table(TABLE, schema=new_schema(Layout(space, dimension)))
+            # Another writer may have made the gallery, or switched it, since the first look.
+            check_layout(space, dimension, self.layout)
+            table, now = self._writable()
+            merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            new = rows.put_rows(records, now.slots.served, table.schema)
+            # "null" lets pass the vectors that are absent from other spaces; none that is present is bad.
+            result = merge.execute(new, on_bad_vectors="null")
+        rows.confirm(result.num_inserted_rows + result.num_updated_rows, expected=len(records))
+        return len(records)
 
-    def get(self, ids: Sequence[str]) -> Records:
-        """Read rows by id, in the order asked; see `VectorStore.get`."""
-        table, layout = self._table(), self.layout
+    def fill(
+        self,
+        ids: Sequence[str],
+        vectors: Float[np.ndarray, "n d"],
+        *,
+        space: str,
+        origin: Origin,
+        seen: Records | None = None,
+    ) -> int:
+        """Set the vectors of rows that are present in one open space; see `VectorStore.fill`.
+
+        Rows are read and written whole: LanceDB can merge two columns alone, but reads every row of the
+        gallery for it, which took 15 times as long at 400,000 rows of 256 numbers.
+        """
+        checked_fill(ids, vectors, space=space, origin=origin, spaces=self.spaces, seen=seen)
         if not ids:
-            return Records.empty(0 if layout is None else layout.dimension)
-        if table is None:
-            raise unknown_ids(ids)
-        wanted = list(dict.fromkeys(ids))
-        with self._translated("read"):
-            found = pa.concat_tables(
-                table.search().where(rows.any_of(part)).select(rows.COLUMNS).to_arrow()
-                for part in _parts(wanted)
+            return 0
+        with self.writing(), self._translated("written"):
+            table, now = self._writable()
+            # Another writer may have closed the space since the first look.
+            _, stored = checked_fill(
+                ids, vectors, space=space, origin=origin, spaces=now.slots.layouts, seen=seen
             )
-        place = {name: row for row, name in enumerate(found["id"].to_pylist())}
-        missing = [name for name in wanted if name not in place]
-        if missing:
-            raise unknown_ids(missing)
-        return rows.records_from(found.take(pa.array([place[name] for name in ids], pa.int64())))
+            slot = now.present(space)
+            whole = now.rows(ids if seen is None else now.unchanged(seen, slot), table.schema.names)
+            if len(whole) == 0:
+                return 0
+            merge = table.merge_insert("id").when_matched_update_all()
+            # "null" lets pass the vectors that are absent from other spaces; none that is present is bad.
+            result = merge.execute(rows.filled_rows(whole, ids, stored, origin, slot), on_bad_vectors="null")
+        rows.confirm(result.num_updated_rows, expected=len(whole))
+        return len(whole)
+
+    def get(self, ids: Sequence[str], *, space: str | None = None) -> Records:
+        """Read rows by id, in the order asked; see `VectorStore.get`."""
+        found = self.find(ids, space=space)
+        if len(found) < len(ids):
+            present = set(found.ids)
+            raise unknown_ids([name for name in dict.fromkeys(ids) if name not in present])
+        return found
+
+    def find(self, ids: Sequence[str], *, space: str | None = None) -> Records:
+        """Read those of some rows that are present and have a vector in a space; see `VectorStore.find`."""
+        snapshot = self._snapshot()
+        slot = None if snapshot is None else snapshot.slot(space)
+        if snapshot is None or slot is None:
+            return Records.empty(0)
+        with self._translated("read"):
+            return snapshot.find(ids, slot)
 
     def search(self, queries: Float[np.ndarray, "q d"], k: int, *, space: str) -> Hits:
         """Find the `k` rows of highest cosine for each query; see `VectorStore.search`.
 
         With an index the rows found are almost always the best ones; their scores are exact either way.
         """
-        checked = checked_queries(queries, k, space=space, layout=self.layout)
-        table = self._table()
-        if table is None:
-            return Hits.empty(len(queries))
+        snapshot = self._snapshot()
+        if snapshot is None:
+            return Hits.empty(len(checked_queries(queries, k, space=space, layout=None)))
         with self._translated("searched"):
-            return (
-                self._exact_search(checked, k, space)
-                if _index_name(table) is None
-                else _indexed_search(table, checked, k, space)
-            )
+            return snapshot.search(queries, k, space=space)
 
     def scan(
-        self, *, space: str | None = None, origin: Origin | None = None, batch_rows: int = 4096
+        self,
+        *,
+        space: str | None = None,
+        origin: Origin | None = None,
+        lacking: str | None = None,
+        batch_rows: int = 4096,
     ) -> Iterator[Records]:
         """Stream the rows that are present now; see `VectorStore.scan`.
 
         Holds one batch and eight bytes a row in memory.
         """
         check_batch_rows(batch_rows)
-        batches = self._batches(rows.COLUMNS, rows.kept_by(space, origin), batch_rows)
-        return (rows.records_from(batch) for batch in batches)
+        snapshot = self._snapshot()
+        slot = None if snapshot is None else snapshot.slot(space)
+        if snapshot is None or slot is None:
+            return iter(())
+        where = snapshot.chosen(slot, origin, lacking)
+        batches = snapshot.batches(rows.columns_of(slot), where, batch_rows)
+        return (rows.records_from(batch, slot) for batch in batches)
 
-    def count(self, *, space: str | None = None, origin: Origin | None = None) -> int:
-        """Count the rows, or those of one space or origin."""
-        table = self._table()
-        if table is None:
+    def count(
+        self, *, space: str | None = None, origin: Origin | None = None, lacking: str | None = None
+    ) -> int:
+        """Count the rows that `scan` would yield."""
+        snapshot = self._snapshot()
+        slot = None if snapshot is None else snapshot.slot(space)
+        if snapshot is None or slot is None:
             return 0
         with self._translated("read"):
-            return table.count_rows(rows.kept_by(space, origin))
+            return snapshot.count(snapshot.chosen(slot, origin, lacking))
 
     def drop(self, ids: Sequence[str]) -> int:
         """Remove rows; see `VectorStore.drop`."""
@@ -180,11 +236,67 @@ class LanceStore:
         with self.writing(), self._translated("written"):
             table = self._present_table()
             num_before = table.count_rows()
-            for part in _parts(list(ids)):
+            for part in parts_of(list(ids)):
                 table.delete(rows.any_of(part))
             return num_before - table.count_rows()
 
-    def index(self, *, num_partitions: int | None = None) -> None:
+    def open_space(self, layout: Layout) -> None:
+        """Make room for the vectors of another space; see `VectorStore.open_space`.
+
+        The version before keeps a tag, for `restore`, until the space or the one served before is closed.
+        """
+        if not check_opens(layout, self.spaces):
+            return
+        with self.writing(), self._translated("written"):
+            table, now = self._writable()
+            if check_opens(layout, now.slots.layouts):
+                slot = now.slots.next(layout)
+                set_tag(table, slot)
+                table.add_columns(pa.schema(slot.fields))
+
+    def serve(self, space: str) -> None:
+        """Answer in `space` from now on, in one commit; see `VectorStore.serve`."""
+        with self.writing(), self._translated("written"):
+            table, now = self._writable()
+            check_servable(space, now.slots.layouts)
+            slot = now.present(space)
+            if slot != now.slots.served:
+                check_complete(space, now.ids(rows.lacking(slot)))
+                table.update_field_metadata({"path": "id", "metadata": {SERVED_MARK: slot.vector}})
+
+    def close_space(self, space: str) -> None:
+        """Forget every vector of a space that is not served; see `VectorStore.close_space`."""
+        check_closable(space, self.layout)
+        if self._table() is None:
+            return
+        with self.writing(), self._translated("written"):
+            table, now = self._writable()
+            check_closable(space, now.slots.served.layout)
+            slot = now.slots.of(space)
+            if slot is None:
+                return
+            index = now.index_name(slot)
+            if index is not None:
+                table.drop_index(index)
+            table.drop_columns([slot.vector, slot.origin])
+            for each in (slot, now.slots.served):
+                remove_tag(table, each)
+
+    def restore(self, space: str) -> None:
+        """Bring back all rows as they were before `space` was opened, undoing every write since.
+
+        Rolling back by `serve` keeps what was added and dropped since; this does not.
+
+        Raises:
+            SpaceMismatch: The space is not open.
+            StoreError: The state before is not kept any more, or another writer is at work.
+        """
+        with self.writing(), self._translated("restored"):
+            table, now = self._writable()
+            open_layout(space, now.slots.layouts)
+            restore_tag(table, now.present(space), self.path)
+
+    def index(self, *, space: str | None = None, num_partitions: int | None = None) -> None:
         """Build the vector index, or build it anew, so that a search no longer reads every vector.
 
         Inverted lists of whole vectors: at 45,000 rows of 256 numbers they took a seventieth of the CPU time
@@ -192,23 +304,26 @@ class LanceStore:
         upgrade, which replaces every row, must build them anew. The id has no index of its own: one made
         `put` six times slower after 200 of them, and reading by id no faster.
 
-        Rows put later are found without it, more slowly; `optimize` takes them in.
+        Rows put or filled later are found without it, more slowly; `optimize` takes them in.
 
         Args:
+            space: Whose vectors to index; `None` for the served space. An index built before `serve` is there
+                from the first query.
             num_partitions: Number of lists, of which LanceDB reads about 20 a query; `None` for lists of
                 about 8,000 rows, so that a small gallery is still searched whole. More lists answer
                 sooner and miss more, above all where the vectors do not cluster.
 
         Raises:
+            SpaceMismatch: The space is not open, or is packed.
             StoreError: The gallery is empty, or another writer is at work.
         """
         with self.writing(), self._translated("indexed"):
-            table = self._present_table()
+            table, now = self._writable()
             if table.count_rows() == 0:
                 raise StoreError(f"{self.path} holds no rows; expected some to index.")
-            table.create_index(
-                "vector", config=IvfFlat(distance_type="cosine", num_partitions=num_partitions)
-            )
+            layout = check_servable(space or now.slots.served.layout.space, now.slots.layouts)
+            column = now.present(layout.space).vector
+            table.create_index(column, config=IvfFlat(distance_type="cosine", num_partitions=num_partitions))
 
     def optimize(self, *, keep_s: float = 86_400.0) -> None:
         """Merge the files that many `put`s leave, bring the index up to date, and delete old versions.
@@ -224,8 +339,29 @@ class LanceStore:
         with self.writing(), self._translated("optimized"):
             self._present_table().optimize(cleanup_older_than=timedelta(seconds=keep_s))
 
+    def _snapshot(self) -> Snapshot | None:
+        """The gallery at its latest version, or `None` if nothing was ever put."""
+        table = self._table()
+        if table is None:
+            return None
+        with self._translated("read"):
+            version = table.version
+            if self._pinned is None or self._pinned.version != version:
+                pinned = self._database.open_table(TABLE)
+                pinned.checkout(version)
+                self._pinned = Snapshot(pinned, self.path)
+            return self._pinned
+
+    def _writable(self) -> tuple[Table, Snapshot]:
+        """The table in the present format and what is in it; for the holder of the lease."""
+        table = self._present_table()
+        carry_over(table)
+        snapshot = self._snapshot()
+        assert snapshot is not None, "there is a table"
+        return table, snapshot
+
     def _table(self) -> Table | None:
-        """The table at its latest version, or `None` if nothing was ever put."""
+        """The table, which follows the latest version, or `None` if nothing was ever put."""
         if self._cached is None:
             self._cached = self._open()
         return self._cached
@@ -242,7 +378,7 @@ class LanceStore:
             # In this order, for another process may be making the gallery: it commits before it writes data.
             has_data = _has_any(folder / "data", ".lance")
             if _has_any(folder / "_versions", ".manifest"):
-                return self._database().open_table(TABLE)
+                return self._database.open_table(TABLE)
         if has_data:
             raise StoreError(
                 f"Gallery {self.path} is damaged: {folder / 'data'} holds rows, but no commit says which; "
@@ -254,90 +390,11 @@ class LanceStore:
     def _translated(self, done: str) -> AbstractContextManager[None]:
         return translated(self.path, done)
 
+    @cached_property
     def _database(self) -> lancedb.DBConnection:
         # No interval: look for the commits of other processes at every read.
         return lancedb.connect(self.path, read_consistency_interval=timedelta(0))
 
-    def _create(self, records: Records) -> Table:
-        """Commit an empty table for rows like these."""
-        return self._database().create_table(TABLE, schema=rows.arrow_from(records).schema)
-
-    def _batches(self, columns: list[str], where: str | None, batch_rows: int) -> Iterator[pa.Table]:
-        """Stream some columns of the rows that are present now.
-
-        The row numbers are read first, then the rows in their order: LanceDB's own stream reads ahead by
-        up to a gigabyte, and a window by offset filters all the rows before it again.
-        """
-        if self._table() is None:
-            return iter(())
-        with self._translated("read"):
-            snapshot = self._database().open_table(TABLE)
-            snapshot.checkout(snapshot.version)
-            query = snapshot.search().select(["id"]).with_row_id(True)
-            chosen = query.where(where) if where is not None else query
-            numbers = np.concatenate(
-                [np.zeros(0, np.uint64), *(batch["_rowid"].to_numpy() for batch in chosen.to_batches())]
-            )
-        parts = (numbers[start : start + batch_rows] for start in range(0, len(numbers), batch_rows))
-        return (self._rows_of(snapshot, part.tolist(), columns) for part in parts)
-
-    def _rows_of(self, snapshot: Table, numbers: list[int], columns: list[str]) -> pa.Table:
-        with self._translated("read"):
-            return snapshot.take_row_ids(numbers).select(columns).to_arrow()
-
-    def _exact_search(self, queries: Float32[np.ndarray, "q d"], k: int, space: str) -> Hits:
-        hits = Hits.empty(len(queries))
-        for batch in self._batches(["id", "vector"], rows.in_space(space), EXACT_BATCH_ROWS):
-            ids, scores = batch["id"].to_pylist(), cosines(queries, rows.vectors_from(batch))
-            merged = [
-                best(old_ids + ids, np.concatenate([old_scores, new_scores]), k)
-                for old_ids, old_scores, new_scores in zip(hits.ids, hits.scores, scores, strict=True)
-            ]
-            hits = Hits([ids for ids, _ in merged], [scores for _, scores in merged])
-        return hits
-
-
-def _merge(table: Table, records: Records) -> int:
-    merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-    result = merge.execute(rows.arrow_from(records))
-    return result.num_inserted_rows + result.num_updated_rows
-
 
 def _has_any(folder: Path, suffix: str) -> bool:
     return folder.is_dir() and any(path.suffix == suffix for path in folder.iterdir())
-
-
-def _index_name(table: Table) -> str | None:
-    return next((index.name for index in table.list_indices() if "vector" in index.columns), None)
-
-
-def _indexed_search(table: Table, queries: Float32[np.ndarray, "q d"], k: int, space: str) -> Hits:
-    """Let the index propose candidates, and score them as the exact search does."""
-    hits = Hits.empty(0)
-    for start in range(0, len(queries), QUERIES_A_BLOCK):
-        block = queries[start : start + QUERIES_A_BLOCK]
-        candidates = _candidates(table, block, k + NUM_SPARE, space)
-        for query, found in zip(block, candidates, strict=True):
-            scores = cosines(query[None], rows.vectors_from(found))[0]
-            best_ids, best_scores = best(found["id"].to_pylist(), scores, k)
-            hits.ids.append(best_ids)
-            hits.scores.append(best_scores)
-    return hits
-
-
-def _candidates(
-    table: Table, queries: Float32[np.ndarray, "q d"], num_candidates: int, space: str
-) -> list[pa.Table]:
-    """One table of ids and vectors for each query."""
-    search = cast(LanceVectorQueryBuilder, table.search(queries, vector_column_name="vector"))
-    chosen = search.distance_type("cosine").limit(num_candidates).where(rows.in_space(space))
-    # `_distance` is asked for although unused: LanceDB warns at every query that leaves it out.
-    found = chosen.select(["id", "vector", "_distance"]).to_arrow()
-    if len(queries) == 1:
-        return [found]  # LanceDB numbers the queries only if there are several
-    numbers = found["query_index"].to_numpy()
-    return [found.filter(pa.array(numbers == number)) for number in range(len(queries))]
-
-
-def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + MAX_IDS_A_QUERY] for start in range(0, len(ids), MAX_IDS_A_QUERY))

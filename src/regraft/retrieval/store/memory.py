@@ -15,6 +15,7 @@ from regraft.retrieval.store.checks import (
     checked_fill,
     checked_queries,
     checked_records,
+    unchanged,
     unknown_ids,
 )
 from regraft.retrieval.store.cosine import best, cosines
@@ -45,17 +46,18 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}
-        self._spaces: tuple[Layout, ...] = ()
+        self._opened: tuple[Layout, ...] = ()
+        self._served: Layout | None = None
 
     @property
     def layout(self) -> Layout | None:
         """The space that is served; `None` before the first `put`."""
-        return self._spaces[0] if self._spaces else None
+        return self._served
 
     @property
     def spaces(self) -> tuple[Layout, ...]:
         """Every open space, the served one first."""
-        return self._spaces
+        return tuple(sorted(self._opened, key=lambda layout: layout != self._served))
 
     def put(
         self,
@@ -72,22 +74,33 @@ class MemoryStore:
         )
         if len(records) == 0:
             return 0
-        self._spaces = self._spaces or (Layout(space, records.vectors.shape[1]),)
+        if self._served is None:
+            self._served = Layout(space, records.vectors.shape[1])
+            self._opened = (self._served,)
         for name, values, source in zip(records.ids, records.vectors, records.sources, strict=True):
             self._rows[name] = _Row(name, source, {space: _Vector(values, origin)})
         return len(records)
 
     def fill(
-        self, ids: Sequence[str], vectors: Float[np.ndarray, "n d"], *, space: str, origin: Origin
+        self,
+        ids: Sequence[str],
+        vectors: Float[np.ndarray, "n d"],
+        *,
+        space: str,
+        origin: Origin,
+        seen: Records | None = None,
     ) -> int:
         """Set the vectors of rows that are present in one open space; see `VectorStore.fill`."""
-        layout, stored = checked_fill(ids, vectors, space=space, origin=origin, spaces=self._spaces)
+        layout, stored = checked_fill(
+            ids, vectors, space=space, origin=origin, spaces=self._opened, seen=seen
+        )
         if layout.packed:
             stored = unpack(pack(stored), layout.dimension)
-        present = [(name, values) for name, values in zip(ids, stored, strict=True) if name in self._rows]
-        for name, values in present:
-            self._rows[name].vectors[space] = _Vector(values, origin)
-        return len(present)
+        chosen = self._rows.keys() & self._unchanged(ids, seen, space)
+        for name, values in zip(ids, stored, strict=True):
+            if name in chosen:
+                self._rows[name].vectors[space] = _Vector(values, origin)
+        return len(chosen)
 
     def get(self, ids: Sequence[str], *, space: str | None = None) -> Records:
         """Read rows by id, in the order asked; see `VectorStore.get`."""
@@ -143,21 +156,27 @@ class MemoryStore:
 
     def open_space(self, layout: Layout) -> None:
         """Make room for the vectors of another space; see `VectorStore.open_space`."""
-        if check_opens(layout, self._spaces):
-            self._spaces = (*self._spaces, layout)
+        if check_opens(layout, self._opened):
+            self._opened = (*self._opened, layout)
 
     def serve(self, space: str) -> None:
         """Answer in `space` from now on; see `VectorStore.serve`."""
-        chosen = check_servable(space, self._spaces)
+        chosen = check_servable(space, self._opened)
         check_complete(space, [row.id for row in self._rows.values() if space not in row.vectors])
-        self._spaces = (chosen, *(layout for layout in self._spaces if layout != chosen))
+        self._served = chosen
 
     def close_space(self, space: str) -> None:
         """Forget every vector of a space that is not served; see `VectorStore.close_space`."""
         check_closable(space, self.layout)
-        self._spaces = tuple(layout for layout in self._spaces if layout.space != space)
+        self._opened = tuple(layout for layout in self._opened if layout.space != space)
         for row in self._rows.values():
             row.vectors.pop(space, None)
+
+    def _unchanged(self, ids: Sequence[str], seen: Records | None, space: str) -> set[str]:
+        if seen is None or len(seen) == 0:
+            return set(ids)
+        now = self.find(ids, space=seen.spaces[0])
+        return set(unchanged(seen, now, self.find(ids, space=space)))
 
     def _named(self, space: str | None) -> str:
         served = "" if self.layout is None else self.layout.space
@@ -173,7 +192,7 @@ class MemoryStore:
         ]
 
     def _records(self, rows: Sequence[_Row], space: str) -> Records:
-        dimension = next((layout.dimension for layout in self._spaces if layout.space == space), 0)
+        dimension = next((layout.dimension for layout in self._opened if layout.space == space), 0)
         vectors = np.empty((len(rows), dimension), np.float32)
         for place, row in enumerate(rows):
             vectors[place] = row.vectors[space].values

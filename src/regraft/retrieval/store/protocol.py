@@ -130,7 +130,13 @@ class VectorStore(Protocol):
         ...
 
     def fill(
-        self, ids: Sequence[str], vectors: Float[np.ndarray, "n d"], *, space: str, origin: Origin
+        self,
+        ids: Sequence[str],
+        vectors: Float[np.ndarray, "n d"],
+        *,
+        space: str,
+        origin: Origin,
+        seen: Records | None = None,
     ) -> int:
         """Set the vectors of rows that are present in one open space, leaving everything else of them.
 
@@ -142,6 +148,9 @@ class VectorStore(Protocol):
             vectors: Finite and not zero.
             space: An open space, the served one included.
             origin: Whether that space's model saw the items.
+            seen: These rows, in this order, as they were read in any one space before the vectors were made.
+                Rows that have changed since are left out: whose source is another now, or whose vector or
+                origin in that space, or that by now have a native vector in `space`. `None` to set all.
 
         Returns:
             The number of rows set.

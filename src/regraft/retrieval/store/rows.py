@@ -4,83 +4,96 @@
 # pyright: reportUnknownParameterType=false
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
 from regraft.errors import StoreError
-from regraft.retrieval.store.protocol import Layout, Origin, Records
-
-COLUMNS = ["id", "vector", "space", "origin", "source"]
-FORMAT = b"1"
-
-
-def arrow_from(records: Records) -> pa.Table:
-    """Return rows as a table; the vector's column says which space and format it holds."""
-    dimension = records.vectors.shape[1]
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(records.vectors.ravel()), dimension)
-    # The id stands first: LanceDB was reported to update nothing, silently, under an indexed key elsewhere.
-    columns = [
-        pa.array(records.ids, pa.string()),
-        vectors,
-        pa.array(records.spaces, pa.string()),
-        pa.array(records.origins, pa.string()),
-        pa.array(records.sources, pa.string()),
-    ]
-    return pa.table(columns, schema=_schema(records.spaces[0], dimension))
+from regraft.retrieval.store.lance_slots import Slot
+from regraft.retrieval.store.packing import SCALE_BYTES, pack, unpack
+from regraft.retrieval.store.protocol import Origin, Records
 
 
-def records_from(table: pa.Table) -> Records:
-    """Return a table of every column as rows."""
+def put_rows(records: Records, slot: Slot, schema: pa.Schema) -> pa.Table:
+    """Return rows as a table of every column, without a vector in any other space."""
+    columns = {
+        "id": pa.array(records.ids, pa.string()),
+        "source": pa.array(records.sources, pa.string()),
+        slot.vector: _vectors(records.vectors, slot),
+        slot.origin: pa.array(records.origins, pa.string()),
+    }
+    absent = {field.name: field.type for field in schema if field.name not in columns}
+    columns |= {name: pa.nulls(len(records), kind) for name, kind in absent.items()}
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def filled_rows(
+    rows: pa.Table, ids: Sequence[str], vectors: Float32[np.ndarray, "n d"], origin: Origin, slot: Slot
+) -> pa.Table:
+    """Return some rows of every column with vectors of one space in the place of those they had.
+
+    Args:
+        rows: Rows of some of the ids.
+        ids: Whose vectors these are, in the same order.
+        vectors: The vectors to be.
+        origin: The origin to be, of all of them.
+        slot: Where they go.
+    """
+    place = {name: row for row, name in enumerate(ids)}
+    chosen = vectors[[place[name] for name in rows["id"].to_pylist()]]
+    columns = dict(zip(rows.column_names, rows.columns, strict=True))
+    columns[slot.vector] = _vectors(chosen, slot)
+    columns[slot.origin] = pa.array([origin] * len(rows), pa.string())
+    return pa.table([columns[name] for name in rows.column_names], schema=rows.schema)
+
+
+def columns_of(slot: Slot) -> list[str]:
+    """The columns that `records_from` reads."""
+    return ["id", slot.vector, slot.origin, "source"]
+
+
+def records_from(table: pa.Table, slot: Slot) -> Records:
+    """Return rows that have a vector in a slot."""
     return Records(
         table["id"].to_pylist(),
-        vectors_from(table),
-        table["space"].to_pylist(),
-        table["origin"].to_pylist(),
+        vectors_from(table, slot),
+        [slot.layout.space] * len(table),
+        table[slot.origin].to_pylist(),
         table["source"].to_pylist(),
     )
 
 
-def vectors_from(table: pa.Table) -> Float32[np.ndarray, "n d"]:
-    """Return a copy of a table's vectors, which unlike Arrow's own memory can be written to."""
-    vectors = np.empty((len(table), _dimension(table.schema)), np.float32)
+def vectors_from(table: pa.Table, slot: Slot) -> Float32[np.ndarray, "n d"]:
+    """Return a copy of a slot's vectors, which unlike Arrow's own memory can be written to."""
+    if slot.layout.packed:
+        return unpack(table[slot.vector].to_pylist(), slot.layout.dimension)
+    vectors = np.empty((len(table), slot.layout.dimension), np.float32)
     start = 0
-    for chunk in table["vector"].chunks:
+    for chunk in table[slot.vector].chunks:
         vectors[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), -1)
         start += len(chunk)
     return vectors
 
 
-def layout_of(schema: pa.Schema, path: Path) -> Layout:
-    """Read what the first put fixed.
-
-    Raises:
-        StoreError: The table was not written by Regraft, or by a later one.
-    """
-    marks = schema.field("vector").metadata if "vector" in schema.names else None
-    if not marks or b"regraft.space" not in marks:
-        raise StoreError(f"{path} holds a LanceDB table that Regraft did not write; expected a gallery.")
-    written = marks.get(b"regraft.format")
-    if written != FORMAT:
-        raise StoreError(
-            f"{path} is a gallery of format {written!r}; this release reads format {FORMAT!r}.",
-            hint="pip install --upgrade regraft",
-        )
-    return Layout(marks[b"regraft.space"].decode(), _dimension(schema))
+def having(slot: Slot) -> str:
+    """The filter for the rows that have a vector in a slot."""
+    # Origin and vector are written together; the origin is the shorter to read.
+    return f"{slot.origin} IS NOT NULL"
 
 
-def in_space(space: str) -> str:
-    """The filter for the rows of a space."""
-    return f"space = {_quoted(space)}"
+def lacking(slot: Slot) -> str:
+    """The filter for the rows that have no vector in a slot."""
+    return f"{slot.origin} IS NULL"
 
 
-def kept_by(space: str | None, origin: Origin | None) -> str | None:
-    """The filter for the rows of a space and an origin, each only if named; `None` if all rows pass."""
-    terms = [] if space is None else [in_space(space)]
-    if origin is not None:
-        terms.append(f"origin = {_quoted(origin)}")
+def of_origin(slot: Slot, origin: Origin) -> str:
+    """The filter for the rows whose vector in a slot is of an origin."""
+    return f"{slot.origin} = {_quoted(origin)}"
+
+
+def all_of(terms: Sequence[str]) -> str | None:
+    """The filter for the rows that pass every one of some filters; `None` if all rows do."""
     return " AND ".join(terms) or None
 
 
@@ -96,26 +109,15 @@ def confirm(num_written: int, *, expected: int) -> None:
     """
     if num_written != expected:
         raise StoreError(
-            f"A put of {expected} rows changed {num_written}; the gallery may hold a part of them.",
-            hint="Put the same rows again; if it happens again, fill a new gallery.",
+            f"A write of {expected} rows changed {num_written}; the gallery may hold a part of them.",
+            hint="Write the same rows again; if it happens again, fill a new gallery.",
         )
 
 
-def _schema(space: str, dimension: int) -> pa.Schema:
-    marks = {b"regraft.format": FORMAT, b"regraft.space": space.encode()}
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False, metadata=marks),
-            pa.field("space", pa.string(), nullable=False),
-            pa.field("origin", pa.string(), nullable=False),
-            pa.field("source", pa.string()),
-        ]
-    )
-
-
-def _dimension(schema: pa.Schema) -> int:
-    return schema.field("vector").type.list_size
+def _vectors(vectors: Float32[np.ndarray, "n d"], slot: Slot) -> pa.Array:
+    if slot.layout.packed:
+        return pa.array(pack(vectors), pa.binary(SCALE_BYTES + slot.layout.dimension))
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), slot.layout.dimension)
 
 
 def _quoted(text: str) -> str:
