@@ -42,6 +42,8 @@ class Budget:
 
 UNLIMITED = Budget()
 
+MAX_FRUITLESS = 3  # a row may happen to be replaced between the look and the filling
+
 
 def unwatched(progress: Progress) -> None:
     """Tell nobody."""
@@ -50,7 +52,7 @@ def unwatched(progress: Progress) -> None:
 def work_off(
     ledger: Ledger,
     stage: Stage,
-    left: Callable[[], Sequence[str]],
+    left: Callable[[], list[str]],
     perform: Perform,
     *,
     batch_items: int,
@@ -69,7 +71,7 @@ def work_off(
     """
     if batch_items < 1:
         raise RecipeError(f"A batch of {batch_items} items cannot be made; expected at least 1.")
-    laid_out: Sequence[str] = []
+    laid_out, num_fruitless = list[str](), 0
     with StopSignals(hold=False) as signals:
         limits = _Limits(ledger, stage, budget, signals)
         while True:
@@ -86,7 +88,9 @@ def work_off(
             remaining = left()
             if not remaining:
                 return "done"
-            if remaining == laid_out and ledger.progress(stage).rows_written == rows_before:
+            in_vain = remaining == laid_out and ledger.progress(stage).rows_written == rows_before
+            num_fruitless = num_fruitless + 1 if in_vain else 0
+            if num_fruitless == MAX_FRUITLESS:
                 raise _stuck(stage, remaining)
             laid_out = remaining
             ledger.lay_out(stage, parts(remaining, batch_items))

@@ -22,7 +22,7 @@ from regraft.retrieval.store.protocol import Records, VectorStore
 
 BATCH_ROWS = 4096
 BATCH_ITEMS = 64
-MAX_ATTEMPTS = 100
+MAX_ATTEMPTS = 20
 BEFORE_FINISH: tuple[Phase, ...] = ("planned", "transforming", "ready", "backfilling")
 
 

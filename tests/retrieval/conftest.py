@@ -1,0 +1,5 @@
+import sys
+from pathlib import Path
+
+# The scripts that are killed and the tests that kill them upgrade the same toys.
+sys.path.insert(0, str(Path(__file__).parent))
