@@ -18,7 +18,7 @@ from regraft.retrieval.store.checks import (
     checked_fill,
     checked_queries,
     checked_records,
-    open_layout,
+    unchanged,
     unknown_ids,
 )
 from regraft.retrieval.store.cosine import best, cosines
@@ -35,7 +35,7 @@ from regraft.retrieval.store.pgvector_tables import (
     Space,
     Tables,
 )
-from regraft.retrieval.store.pgvector_writes import replace, send, set_present
+from regraft.retrieval.store.pgvector_writes import lock, replace, send, set_present
 from regraft.retrieval.store.protocol import Capabilities, Hits, Layout, Origin, Records
 
 Answer = TypeVar("Answer")
@@ -112,18 +112,23 @@ class PgVectorStore:
         return len(records)
 
     def fill(
-        self, ids: Sequence[str], vectors: Float[np.ndarray, "n d"], *, space: str, origin: Origin
+        self,
+        ids: Sequence[str],
+        vectors: Float[np.ndarray, "n d"],
+        *,
+        space: str,
+        origin: Origin,
+        seen: Records | None = None,
     ) -> int:
         """Set the vectors of rows that are present in one open space; see `VectorStore.fill`."""
-        layout, stored = checked_fill(ids, vectors, space=space, origin=origin, spaces=self.spaces)
-        if not ids:
-            return 0
         with self._server.transaction(WRITE, done="written") as link:
             spaces = self._tables.locked(link, "SHARE")
-            open_layout(space, [each.layout for each in spaces])
-            target = next(each for each in spaces if each.layout.space == space)
-            check_layout(space, stored.shape[1], target.layout)
-            send(link, layout, ids, stored, [None] * len(ids))
+            opened = [each.layout for each in spaces]
+            layout, stored = checked_fill(ids, vectors, space=space, origin=origin, spaces=opened, seen=seen)
+            target = next(each for each in spaces if each.layout == layout)
+            chosen = list(ids) if seen is None else self._unchanged(link, spaces, seen, target)
+            place = {name: row for row, name in enumerate(ids)}
+            send(link, layout, chosen, stored[[place[name] for name in chosen]], [None] * len(chosen))
             return set_present(link, self._tables, target, origin)
 
     def get(self, ids: Sequence[str], *, space: str | None = None) -> Records:
@@ -140,14 +145,9 @@ class PgVectorStore:
 
         def read(link: Connection, spaces: tuple[Space, ...]) -> Records:
             chosen = _named(space, spaces)
-            if chosen is None:
-                return Records.empty(0)
-            sql = f"{select_rows(self._tables, chosen)} WHERE i.id = ANY(CAST(:ids AS bytea[]))"
-            return records_from(link.run(sql, ids=array_of(ids)) or [], chosen.layout)
+            return Records.empty(0) if chosen is None else self._found(link, ids, chosen)
 
-        found = self._read(read)
-        place = {name: row for row, name in enumerate(found.ids)}
-        return taken(found, [place[name] for name in ids if name in place])
+        return self._read(read)
 
     def search(self, queries: Float[np.ndarray, "q d"], k: int, *, space: str) -> Hits:
         """Find the `k` rows of highest cosine for each query; see `VectorStore.search`.
@@ -205,12 +205,7 @@ class PgVectorStore:
             spaces = self._tables.locked(link, "SHARE")
             if not spaces:
                 return 0
-            rows = link.run(
-                f"SELECT item FROM {self._tables.items} WHERE id = ANY(CAST(:ids AS bytea[])) "
-                "ORDER BY id FOR UPDATE",
-                ids=array_of(ids),
-            )
-            items = [item for (item,) in rows or []]
+            items = lock(link, self._tables, ids)
             for table in (*(each.table for each in spaces), self._tables.items):
                 link.run(f"DELETE FROM {table} WHERE item = ANY(CAST(:items AS bigint[]))", items=items)
         return len(items)
@@ -305,6 +300,22 @@ class PgVectorStore:
     def _read_once(self, work: Callable[[Connection, tuple[Space, ...]], Answer]) -> Answer:
         with self._server.transaction(READ, done="read") as link:
             return work(link, self._tables.listed(link))
+
+    def _found(self, link: Connection, ids: Sequence[str], space: Space) -> Records:
+        sql = f"{select_rows(self._tables, space)} WHERE i.id = ANY(CAST(:ids AS bytea[]))"
+        found = records_from(link.run(sql, ids=array_of(ids)) or [], space.layout)
+        place = {name: row for row, name in enumerate(found.ids)}
+        return taken(found, [place[name] for name in ids if name in place])
+
+    def _unchanged(
+        self, link: Connection, spaces: Sequence[Space], seen: Records, target: Space
+    ) -> list[str]:
+        """The rows that are still as they were seen, and stay so until the transaction ends."""
+        before = _named(seen.spaces[0], spaces) if len(seen) else None
+        if before is None:
+            return []
+        lock(link, self._tables, seen.ids)
+        return unchanged(seen, self._found(link, seen.ids, before), self._found(link, seen.ids, target))
 
     def _walk(
         self, space: str | None, origin: Origin | None, lacking: str | None, batch_rows: int

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 from pg8000.native import Connection
 
-from regraft.retrieval.store.pgvector_rows import copied, encoded
+from regraft.retrieval.store.pgvector_rows import array_of, copied, encoded
 from regraft.retrieval.store.pgvector_tables import Space, Tables
 from regraft.retrieval.store.protocol import Layout, Origin
 
@@ -53,6 +53,15 @@ def replace(link: Connection, tables: Tables, spaces: Sequence[Space], origin: O
             f"DELETE FROM {other.table} "
             f"WHERE item IN (SELECT item FROM {tables.items} JOIN {INCOMING} USING (id))"
         )
+
+
+def lock(link: Connection, tables: Tables, ids: Sequence[str]) -> list[int]:
+    """Keep other writers from some rows until the transaction ends; return the numbers of those present."""
+    rows = link.run(
+        f"SELECT item FROM {tables.items} WHERE id = ANY(CAST(:ids AS bytea[])) ORDER BY id FOR UPDATE",
+        ids=array_of(ids),
+    )
+    return [item for (item,) in rows or []]
 
 
 def set_present(link: Connection, tables: Tables, space: Space, origin: Origin) -> int:

@@ -19,6 +19,7 @@ from regraft.retrieval.store.checks import (
     checked_fill,
     checked_queries,
     checked_records,
+    unchanged,
     unknown_ids,
 )
 from regraft.retrieval.store.cosine import best, cosines
@@ -110,17 +111,25 @@ class QdrantStore:
         return len(records)
 
     def fill(
-        self, ids: Sequence[str], vectors: Float[np.ndarray, "n d"], *, space: str, origin: Origin
+        self,
+        ids: Sequence[str],
+        vectors: Float[np.ndarray, "n d"],
+        *,
+        space: str,
+        origin: Origin,
+        seen: Records | None = None,
     ) -> int:
         """Set the vectors of rows that are present in one open space; see `VectorStore.fill`."""
         with self._turn:
             spaces = self._spaces()
-            _, stored = checked_fill(ids, vectors, space=space, origin=origin, spaces=spaces.layouts)
-            target = spaces.named(space)
-            assert target is not None
+            _, stored = checked_fill(
+                ids, vectors, space=space, origin=origin, spaces=spaces.layouts, seen=seen
+            )
+            target = _opened(space, spaces)
             present = {str(point.payload["id"]): point.payload for point in self._points(ids)}
+            chosen = present.keys() if seen is None else set(self._unchanged(seen, space))
             fields = dict(zip(ids, fields_of(target, stored, origin), strict=True))
-            rows = [payload | fields[name] for name, payload in present.items()]
+            rows = [payload | fields[name] for name, payload in present.items() if name in chosen]
             if rows:
                 self.engine.write(points_of(rows, spaces.open))
         return len(rows)
@@ -207,8 +216,7 @@ class QdrantStore:
         with self._turn:
             spaces = self._spaces()
             check_servable(space, spaces.layouts)
-            chosen = spaces.named(space)
-            assert chosen is not None
+            chosen = _opened(space, spaces)
             lacking = self._payloads(_filter(spaces, spaces.open[0], None, space), PAGE_ROWS)
             check_complete(space, [str(payload["id"]) for page in lacking for payload in page])
             others = sorted((each for each in spaces.open if each != chosen), key=lambda each: each.number)
@@ -279,6 +287,12 @@ class QdrantStore:
         payloads = [point.payload for point in self._points(ids)]
         return {str(payload["id"]): payload for payload in payloads if space.origin in payload}
 
+    def _unchanged(self, seen: Records, space: str) -> list[str]:
+        """The rows that are still as they were seen."""
+        if len(seen) == 0:
+            return []
+        return unchanged(seen, self.find(seen.ids, space=seen.spaces[0]), self.find(seen.ids, space=space))
+
     def _payloads(self, chosen: Filter, page_rows: int) -> Iterator[list[Payload]]:
         after: str | None = None
         while True:
@@ -325,6 +339,11 @@ class QdrantStore:
             num_points *= 4  # all of them tie, so there may be more
         found = records_from([point.payload for point in self.engine.read(near)], served)
         return best(found.ids, cosines(query[None], found.vectors)[0], k)
+
+
+def _opened(space: str, spaces: Spaces) -> Space:
+    """A space that is known to be open."""
+    return next(each for each in spaces.open if each.layout.space == space)
 
 
 def _filter(spaces: Spaces, space: Space, origin: Origin | None, lacking: str | None) -> Filter:
