@@ -1,0 +1,100 @@
+"""How far a query is from a gallery item: one matrix product, whichever the metric."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64
+
+from regraft.errors import ShapeError, VectorError
+
+Prepare = Callable[[Float[np.ndarray, "n d"]], Float32[np.ndarray, "n e"]]
+
+# Squares of longer vectors overflow float32; shorter ones have no direction in it. A gallery refuses both.
+SHORTEST, LONGEST = 1e-15, 1e15
+
+BLOCK_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A distance that is `queries(q) @ gallery(g).T`: smaller is nearer, up to a constant for each query.
+
+    Both functions work row by row, in float32. The sums of a float32 product depend in their last bit on the
+    machine's kernel, so two vectors are compared by one kernel or not at all: ranks are counted from the very
+    numbers that the product returned.
+    """
+
+    name: str
+    queries: Prepare
+    gallery: Prepare
+
+
+def prepared(
+    prepare: Prepare, vectors: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"]
+) -> Float32[np.ndarray, "m e"]:
+    """Return chosen rows of `vectors`, ready for the product, reading a block at a time.
+
+    Args:
+        prepare: One side of a metric.
+        vectors: May be a memory-mapped file.
+        rows: Which, in the order wanted.
+
+    Raises:
+        VectorError: A row is not finite, or has no direction in float32.
+    """
+    width = prepare(np.ones((1, vectors.shape[1]), np.float32)).shape[1]
+    out = np.empty((len(rows), width), np.float32)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        chosen = rows[start : start + BLOCK_ROWS]
+        block = vectors[chosen]
+        _check(block, chosen)
+        out[start : start + BLOCK_ROWS] = prepare(block)
+    return out
+
+
+def check_widths(**vectors: Float[np.ndarray, "_ _"]) -> None:
+    """Raise ShapeError unless all have the same number of columns, at least one."""
+    widths = {name: array.shape[1] for name, array in vectors.items()}
+    if len(set(widths.values())) != 1 or 0 in widths.values():
+        raise ShapeError(f"Vectors to be compared have dimensions {widths}; expected one and the same.")
+
+
+def _check(block: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " n"]) -> None:
+    lengths = _lengths(block)
+    bad = np.flatnonzero(~((lengths >= SHORTEST) & (lengths <= LONGEST)))  # this way round, NaN is bad
+    if len(bad) > 0:
+        raise VectorError(
+            f"The vector in row {rows[bad[0]]} has length {lengths[bad[0]]:g}; "
+            f"expected finite numbers and a length of {SHORTEST:g} to {LONGEST:g}."
+        )
+
+
+def _lengths(vectors: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
+    wide = vectors.astype(np.float64)
+    return np.sqrt(np.einsum("nd,nd->n", wide, wide))
+
+
+def _unit(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    return (vectors / _lengths(vectors)[:, None]).astype(np.float32)
+
+
+def _minus_unit(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    return -_unit(vectors)
+
+
+def _minus_twice(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d_plus_1"]:
+    return np.hstack([-2 * vectors, np.ones((len(vectors), 1), vectors.dtype)]).astype(np.float32)
+
+
+def _with_square(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d_plus_1"]:
+    return np.hstack([vectors, _lengths(vectors)[:, None] ** 2]).astype(np.float32)
+
+
+COSINE = Metric("cosine", queries=_minus_unit, gallery=_unit)
+"""Minus the cosine."""
+
+EUCLIDEAN = Metric("euclidean", queries=_minus_twice, gallery=_with_square)
+"""|g|^2 - 2 q.g, which is the squared distance without the query's own square: the same order.
+
+It loses digits where lengths are large beside the distances; centre such vectors first."""
