@@ -41,6 +41,8 @@ def call(
     )
     vectors = vectors.reshape(len(ids), layout.dimension)
     if verb == "put":
+        layout = store.layout if store.layout is not None and draw.random() < 0.6 else layout
+        vectors = np.resize(vectors, (len(ids), layout.dimension)) if vectors.size else vectors
         sources = draw.choice([None, [draw.choice([None, "there", name]) for name in ids]])
         return store.put(ids, vectors, space=layout.space, origin=origin, sources=sources)
     if verb == "fill":
@@ -61,6 +63,7 @@ def call(
     if verb == "find":
         return as_rows(store.find(ids, space=draw.choice([None, layout.space])))
     if verb == "get":
+        ids = [name for name in ids if len(store.find([name])) or draw.random() < 0.2]
         return as_rows(store.get([*ids, *ids[:1]], space=draw.choice([None, layout.space])))
     if verb == "scan":
         chosen = {"space": draw.choice([None, layout.space]), "origin": draw.choice([None, origin])}

@@ -13,10 +13,13 @@ def open_gallery(uri: str | Path) -> VectorStore:
 
     Args:
         uri: A folder, as a plain path or `lance://folder`, for a LanceDB gallery; `memory://` for a new one
-            that lasts as long as the process.
+            that lasts as long as the process; `postgresql://user@host/database?gallery=name` for one in
+            PostgreSQL; `qdrant://folder` for one in Qdrant's embedded engine, and
+            `qdrant+http://host:6333/collection`, or `qdrant+https`, for one on a Qdrant server.
 
     Raises:
         StoreError: An unknown scheme, or a place that cannot be a gallery.
+        MissingExtra: The packages for this kind of gallery are not installed.
     """
     scheme, separator, place = str(uri).partition("://")
     if not separator:
@@ -41,4 +44,33 @@ def _open_memory(place: str) -> VectorStore:
     return MemoryStore()
 
 
-OPENERS: dict[str, Callable[[str], VectorStore]] = {"lance": _open_lance, "memory": _open_memory}
+def _open_postgresql(place: str) -> VectorStore:
+    from regraft.retrieval.store.pgvector import PgVectorStore
+
+    return PgVectorStore(f"postgresql://{place}")
+
+
+def _open_qdrant_folder(place: str) -> VectorStore:
+    from regraft.retrieval.store.qdrant import QdrantStore
+    from regraft.retrieval.store.qdrant_edge import EdgeEngine
+
+    if not place:
+        raise StoreError("The gallery's path is empty; expected a folder.")
+    return QdrantStore(EdgeEngine(place))
+
+
+def _open_qdrant_server(url: str) -> VectorStore:
+    from regraft.retrieval.store.qdrant import QdrantStore
+    from regraft.retrieval.store.qdrant_server import ServerEngine
+
+    return QdrantStore(ServerEngine.at(url))
+
+
+OPENERS: dict[str, Callable[[str], VectorStore]] = {
+    "lance": _open_lance,
+    "memory": _open_memory,
+    "postgresql": _open_postgresql,
+    "qdrant": _open_qdrant_folder,
+    "qdrant+http": lambda place: _open_qdrant_server(f"qdrant+http://{place}"),
+    "qdrant+https": lambda place: _open_qdrant_server(f"qdrant+https://{place}"),
+}
