@@ -17,9 +17,10 @@ import regraft
 from regraft.errors import RecipeError, SampleError, SpaceMismatch, StoreError, VectorError, WeightsError
 from regraft.nn.encoder import Encoder
 from regraft.recipes.answers import write_answers
-from regraft.recipes.gallery import ROWS_A_PUT, add, search, status
+from regraft.recipes.gallery import ROWS_A_PUT, add, status
 from regraft.recipes.intake import picture_files
 from regraft.recipes.pages import thumbnail
+from regraft.recipes.search import search
 from regraft.retrieval.store.lance import LanceStore
 from regraft.vision.backbone import embedder
 from regraft.vision.images import BadImage, read_image
@@ -197,7 +198,7 @@ def test_a_damaged_encoder_is_noticed(gallery: Path, pictures: list[Path], tmp_p
     copy.write_bytes(write_model(tmp_path / "other.safetensors", seed=1).read_bytes())
     with pytest.raises(StoreError, match="damaged"):
         search(gallery, pictures[:1])
-    with pytest.raises(SpaceMismatch):
+    with pytest.raises(StoreError, match="damaged"):
         add(gallery, pictures)
 
 

@@ -1,6 +1,5 @@
-"""`regraft gallery`: fill a folder of searchable pictures, ask it, look at its state."""
+"""`regraft gallery`: fill a gallery with searchable pictures, ask it, look at its state."""
 
-import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,36 +7,54 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regraft.cli.printing import AsJson, Gallery, Workspace, echo, echo_json, short, size
+
 if TYPE_CHECKING:
-    from regraft.recipes.gallery import Added, Answer, Status, Watch
+    from regraft.recipes.filling import Watch
+    from regraft.recipes.gallery import Added, SpaceState, Status
+    from regraft.recipes.search import Answer
+    from regraft.retrieval.store.protocol import Origin
 
 app = typer.Typer(no_args_is_help=True, help="Fill a gallery with pictures, search it, look at its state.")
-
-Gallery = Annotated[Path, typer.Argument(help="The gallery's folder.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def add(
     gallery: Gallery,
-    images: Annotated[list[Path], typer.Argument(help="Picture files, or folders to search at any depth.")],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Picture files, or folders to search at any depth. None: complete the rows there are.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Model file that encodes; only needed the first time.")
+    ] = None,
+    side: Annotated[
+        Path | None,
+        typer.Option(help="Model file of `regraft side`: keep its vectors too, for upgrades to come."),
     ] = None,
     max_bad_share: Annotated[
         float, typer.Option(help="Largest share of the pictures that may be unreadable.")
     ] = 0.05,
+    workspace: Workspace = None,
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures and add them to GALLERY, which is made if it is not there.
 
     Pictures that are in it already are not encoded again: after an interruption, run the same command again.
+    It may run while the gallery is upgraded.
     """
     from regraft.recipes import gallery as recipe
+    from regraft.recipes.place import place_of
 
+    place = place_of(gallery, workspace)
     with _progress_bar() as watch:
-        added = recipe.add(gallery, images, model=model, max_bad_share=max_bad_share, watch=watch)
-    _echo_json(_added_json(added)) if as_json else _echo_added(gallery, added)
+        added = recipe.add(
+            place, images or [], model=model, side=side, max_bad_share=max_bad_share, watch=watch
+        )
+    echo_json(_added_json(added)) if as_json else _echo_added(place.name, added)
 
 
 @app.command()
@@ -49,34 +66,40 @@ def search(
         bool, typer.Option("--exclude-itself", help="Leave out the query's own file.")
     ] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with thumbnails, one file.")] = None,
+    workspace: Workspace = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the pictures of GALLERY that resemble each of PICTURES most, with their cosine."""
     from regraft.files import check_place
-    from regraft.recipes import gallery as recipe
+    from regraft.recipes import search as recipe
     from regraft.recipes.answers import write_answers
+    from regraft.recipes.place import place_of
 
     if html is not None:
         check_place(html)
-    answers = recipe.search(gallery, pictures, k, exclude_itself=exclude_itself)
+    place = place_of(gallery, workspace)
+    answers = recipe.search(place, pictures, k, exclude_itself=exclude_itself)
     if html is not None:
-        write_answers(answers, html, subtitle=f"The pictures of {gallery} nearest to each query, by cosine.")
-    _echo_json(_answers_json(answers)) if as_json else _echo_answers(answers)
+        subtitle = f"The pictures of {place.name} nearest to each query, by cosine."
+        write_answers(answers, html, subtitle=subtitle)
+    echo_json(_answers_json(answers)) if as_json else _echo_answers(answers)
     if html is not None and not as_json:
-        _echo(f"wrote {html}")
+        echo(f"wrote {html}")
 
 
 @app.command()
 def status(
     gallery: Gallery,
     check_sources: Annotated[bool, typer.Option("--check-sources", help="Look for every source.")] = False,
+    workspace: Workspace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what GALLERY holds: rows, encoder, index, size on disk."""
+    """Say what GALLERY holds: rows, spaces, encoders, index, size on disk."""
     from regraft.recipes import gallery as recipe
+    from regraft.recipes.place import place_of
 
-    state = recipe.status(gallery, check_sources=check_sources)
-    _echo_json(vars(state)) if as_json else _echo_status(state)
+    state = recipe.status(place_of(gallery, workspace), check_sources=check_sources)
+    echo_json(_status_json(state)) if as_json else _echo_status(state)
 
 
 @contextmanager
@@ -92,73 +115,82 @@ def _progress_bar() -> "Generator[Watch]":
         yield lambda num_done, num_files: progress.update(task, completed=num_done, total=num_files)
 
 
-def _echo_added(gallery: Path, added: "Added") -> None:
+def _echo_added(gallery: str, added: "Added") -> None:
     rate = f", {added.num_new / added.duration_s:.0f} a second" if added.num_new else ""
-    _echo(f"{added.num_new:,} added in {added.duration_s:.1f} s{rate}; {gallery} has {added.num_rows:,} rows")
+    echo(f"{added.num_new:,} added in {added.duration_s:.1f} s{rate}; {gallery} has {added.num_rows:,} rows")
     counts = {
         "in the gallery already": added.num_present,
         "with the same bytes as another": added.num_duplicates,
         "passed over, not named like a picture": added.num_skipped,
+        "older rows completed in another space": added.num_completed,
         "bad": len(added.bad),
     }
     for what, count in counts.items():
         if count:
-            _echo(f"  {count:,} {what}")
+            echo(f"  {count:,} {what}")
     for path, reason in added.bad:
-        _echo(f"    {path}: {reason}")
+        echo(f"    {path}: {reason}")
+    if added.incomplete:
+        echo(f"  {len(added.incomplete):,} rows could not be completed")
+    for name, reason in added.incomplete:
+        echo(f"    {name}: {reason}")
 
 
 def _echo_answers(answers: "Sequence[Answer]") -> None:
     for answer in answers:
-        _echo(str(answer.query))
+        echo(str(answer.query))
         for hit in answer.hits:
-            _echo(f"  {hit.score:6.3f}  {hit.source or f'(no source, id {hit.id})'}")
+            echo(f"  {hit.score:6.3f}  {hit.source or f'(no source, id {hit.id})'}")
 
 
 def _echo_status(state: "Status") -> None:
-    form = "fused" if state.is_fused else "branches not fused"
-    rows = ", ".join(f"{count:,} {origin}" for origin, count in state.rows.items() if count)
     indexed = (
         "none, every search reads every row" if state.num_indexed is None else f"{state.num_indexed:,} rows"
     )
     lines = {
-        "rows": rows or "none",
+        "rows": _rows(state.rows),
         "dimension": str(state.dimension),
-        "encoder": f"{state.architecture} ({form})",
+        "encoder": f"{state.architecture} ({_form(state.is_fused)})",
         "space": state.space,
         "index": indexed,
-        "on disk": _size(state.size_bytes),
+        "on disk": size(state.size_bytes),
     }
     if state.missing is not None:
         lines["missing"] = f"{len(state.missing):,} sources"
     for name, value in lines.items():
-        _echo(f"{name:<10} {value}")
+        echo(f"{name:<10} {value}")
     for source in state.missing or ():
-        _echo(f"  {source}")
+        echo(f"  {source}")
+    for space in state.spaces[1:]:
+        echo(f"{'side' if space.is_packed else 'beside':<10} {_space(space)}")
+
+
+def _space(space: "SpaceState") -> str:
+    encoder = f"{space.architecture} ({_form(space.is_fused)})" if space.architecture else "no model file"
+    lacking = f", lacking in {space.num_lacking:,} rows" if space.num_lacking else ""
+    return f"{short(space.space)}, {space.dimension} numbers, {encoder}: {_rows(space.rows)}{lacking}"
+
+
+def _rows(rows: "Mapping[Origin, int]") -> str:
+    return ", ".join(f"{count:,} {origin}" for origin, count in rows.items() if count) or "none"
+
+
+def _form(is_fused: bool | None) -> str:
+    return "fused" if is_fused else "branches not fused"
 
 
 def _added_json(added: "Added") -> Mapping[str, object]:
     bad = [{"path": str(path), "reason": reason} for path, reason in added.bad]
-    return vars(added) | {"bad": bad}
+    incomplete = [{"id": name, "reason": reason} for name, reason in added.incomplete]
+    return vars(added) | {"bad": bad, "incomplete": incomplete}
 
 
 def _answers_json(answers: "Sequence[Answer]") -> list[dict[str, object]]:
-    return [{"query": str(answer.query), "hits": [vars(hit) for hit in answer.hits]} for answer in answers]
+    return [
+        {"query": str(answer.query), "space": answer.space, "hits": [vars(hit) for hit in answer.hits]}
+        for answer in answers
+    ]
 
 
-def _echo_json(value: Mapping[str, object] | Sequence[object]) -> None:
-    typer.echo(json.dumps(value, indent=2))
-
-
-def _echo(line: str) -> None:
-    # A file name that is not valid UTF-8 cannot be printed as it is.
-    typer.echo(line.encode("utf-8", "backslashreplace").decode())
-
-
-def _size(num_bytes: int) -> str:
-    value, unit = float(num_bytes), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+def _status_json(state: "Status") -> Mapping[str, object]:
+    return vars(state) | {"spaces": [vars(space) for space in state.spaces]}

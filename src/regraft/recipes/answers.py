@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from regraft.recipes.gallery import Answer, Hit
 from regraft.recipes.pages import Thumbnail, thumbnail, write_page
+from regraft.recipes.search import Answer, Hit
 
 
 def write_answers(answers: Sequence[Answer], out: Path, *, subtitle: str) -> None:

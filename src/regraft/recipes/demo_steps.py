@@ -34,7 +34,7 @@ from regraft.vision.inspection import inspect
 from regraft.vision.modelfile import ModelCard, load_model, save_model
 
 if TYPE_CHECKING:
-    from regraft.recipes.gallery import Answer
+    from regraft.recipes.search import Answer
 
 Earlier = Mapping[str, Record]
 
@@ -221,12 +221,12 @@ def fill(story: Story, earlier: Earlier, follower: Follower) -> Result:
 
 def ask(story: Story, earlier: Earlier, follower: Follower) -> Result:
     """Search the gallery with pictures that nothing has seen, and judge the answers by their class."""
-    from regraft.recipes import gallery
+    from regraft.recipes.search import search
 
     parts = load_parts(story.parts)
     kept, queries = parts.gallery, parts.queries
     label_of = dict(zip(map(str, paths(kept)), kept.labels, strict=True))
-    found = gallery.search(story.gallery, paths(queries), NUM_HITS)
+    found = search(story.gallery, paths(queries), NUM_HITS)
     answers = [
         _labelled(answer, label, label_of) for answer, label in zip(found, queries.labels, strict=True)
     ]

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regraft.data.sample import content_id
 from regraft.errors import SampleError
-from regraft.vision.images import EXTENSIONS, BadImage
+from regraft.vision.images import EXTENSIONS, BadImage, read_image
 from regraft.vision.preprocess import Preprocess
 
 NUM_NAMED = 3
@@ -19,22 +19,36 @@ NUM_NAMED = 3
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture ready for the network."""
+    """A picture ready for the networks of a gallery."""
 
     id: str
     """Hash of the file's bytes."""
     path: Path
-    pixels: Tensor
+    views: Mapping[Preprocess, Tensor]
+    """The picture as each of some networks wants it."""
+
+    def seen_by(self, preprocess: Preprocess) -> Tensor:
+        """The picture for one network; it is read anew if nobody expected that network.
+
+        Raises:
+            BadImage: It has changed since, or is gone.
+        """
+        if preprocess in self.views:
+            return self.views[preprocess]
+        again = read_picture(self.path, [preprocess])
+        if again.id != self.id:
+            raise BadImage(str(self.path), "unreadable file", "it has changed since it was first read")
+        return again.views[preprocess]
 
 
-def read_picture(path: Path, preprocess: Preprocess) -> Picture:
+def read_picture(path: Path, preprocesses: Collection[Preprocess]) -> Picture:
     """Read, name and preprocess one picture file.
 
     Raises:
         BadImage: It cannot be read.
     """
     data = _bytes_of(path)
-    return Picture(content_id(data), path.absolute(), _pixels(path, data, preprocess))
+    return Picture(content_id(data), path.absolute(), _views(path, data, preprocesses))
 
 
 @final
@@ -44,19 +58,24 @@ class Intake:
     Remembers the id of every picture, about 100 bytes each.
 
     Args:
-        preprocess: Applied at once, so that no more than a batch of small tensors is held.
+        preprocesses: Applied at once, so that no more than a batch of small tensors is held.
         stored: Ids that have a row.
         num_files: Files that will come.
         max_bad_share: Largest share of them that may be bad, in [0, 1].
     """
 
     def __init__(
-        self, preprocess: Preprocess, stored: Container[str], *, num_files: int, max_bad_share: float
+        self,
+        preprocesses: Collection[Preprocess],
+        stored: Container[str],
+        *,
+        num_files: int,
+        max_bad_share: float,
     ) -> None:
         self.num_present = 0
         self.num_duplicates = 0
         self.bad: list[tuple[Path, str]] = []
-        self._preprocess = preprocess
+        self._preprocesses = frozenset(preprocesses)
         self._stored = stored
         self._num_files = num_files
         self._max_bad_share = max_bad_share
@@ -104,7 +123,7 @@ class Intake:
             self._seen.add(name)
             self.num_present += 1
             return None
-        picture = Picture(name, path.absolute(), _pixels(path, data, self._preprocess))
+        picture = Picture(name, path.absolute(), _views(path, data, self._preprocesses))
         self._seen.add(name)  # only now: a bad file that comes twice is bad twice
         return picture
 
@@ -168,8 +187,9 @@ def _bytes_of(path: Path) -> bytes:
         raise BadImage(str(path), "unreadable file", error.strerror or type(error).__name__) from error
 
 
-def _pixels(path: Path, data: bytes, preprocess: Preprocess) -> Tensor:
+def _views(path: Path, data: bytes, preprocesses: Iterable[Preprocess]) -> dict[Preprocess, Tensor]:
     try:
-        return preprocess(data)
+        image = read_image(data)
     except BadImage as error:
         raise BadImage(str(path), error.defect, error.detail) from error
+    return {preprocess: preprocess(image) for preprocess in preprocesses}
