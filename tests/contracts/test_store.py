@@ -1,13 +1,14 @@
 """What every gallery must do. `MemoryStore` is the specification; the others are held to it."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openers import OPENERS
 
 from regraft.errors import SpaceMismatch, StoreError, VectorError
 from regraft.retrieval.store.lance import LanceStore
@@ -15,35 +16,6 @@ from regraft.retrieval.store.memory import MemoryStore
 from regraft.retrieval.store.protocol import Layout, Records, VectorStore
 
 SPACE = "space-of-model-1"
-
-
-class IndexedOnce(LanceStore):
-    """Its index knows only the first put: every later row must be found without it."""
-
-    def put(self, ids, vectors, **columns) -> int:
-        is_first = self.layout is None
-        written = super().put(ids, vectors, **columns)
-        if is_first and written:
-            self.index(num_partitions=1)
-        return written
-
-
-class IndexedAnew(LanceStore):
-    """Its index is rebuilt after every put."""
-
-    def put(self, ids, vectors, **columns) -> int:
-        written = super().put(ids, vectors, **columns)
-        if written:
-            self.index(num_partitions=2)
-        return written
-
-
-OPENERS: dict[str, Callable[[Path], VectorStore]] = {
-    "memory": lambda folder: MemoryStore(),
-    "lance": lambda folder: LanceStore(folder / "gallery"),
-    "lance-indexed-once": lambda folder: IndexedOnce(folder / "gallery"),
-    "lance-indexed-anew": lambda folder: IndexedAnew(folder / "gallery"),
-}
 
 
 @pytest.fixture(params=OPENERS)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from regraft.errors import SpaceMismatch, StoreError
 from regraft.retrieval.store import rows
 from regraft.retrieval.store.lance import LanceStore
-from regraft.retrieval.store.protocol import Records
+from regraft.retrieval.store.protocol import Layout
 
 SPACE = "model-1"
 
@@ -40,12 +41,14 @@ def in_another_process(program: str, *arguments: object) -> subprocess.Popen[str
 PUT_ONE = """
 import sys, numpy as np
 from regraft.retrieval.store.lance import LanceStore
+from regraft.retrieval.store.protocol import Layout
 print(LanceStore(sys.argv[1]).put(["from outside"], np.ones((1, 4), np.float32), space="model-1"))
 """
 
 HOLD_THE_LEASE = """
 import sys
 from regraft.retrieval.store.lance import LanceStore
+from regraft.retrieval.store.protocol import Layout
 with LanceStore(sys.argv[1]).writing():
     print("held", flush=True)
     sys.stdin.read()
@@ -300,38 +303,141 @@ def test_another_programs_table_is_refused(tmp_path: Path, schema: pa.Schema) ->
 
 
 def test_a_later_format_is_refused(tmp_path: Path) -> None:
-    table = rows.arrow_from(Records(["a"], vectors(1), [SPACE], ["native"], [None]))
-    later = table.schema.field("vector").with_metadata({"regraft.space": SPACE, "regraft.format": "2"})
-    lancedb.connect(tmp_path).create_table("gallery", table.cast(table.schema.set(1, later)))
-    with pytest.raises(StoreError, match="format b'2'"):
+    filled(tmp_path)
+    table = lancedb.connect(tmp_path).open_table("gallery")
+    table.update_field_metadata({"path": "vector", "metadata": {"regraft.format": "3"}})
+    with pytest.raises(StoreError, match="format '3'"):
         _ = LanceStore(tmp_path).layout
 
 
-def test_a_put_that_changed_too_little_is_an_error() -> None:
+def test_a_write_that_changed_too_little_is_an_error() -> None:
     rows.confirm(5, expected=5)
-    with pytest.raises(StoreError, match="put of 5 rows changed 0"):
+    with pytest.raises(StoreError, match="write of 5 rows changed 0"):
         rows.confirm(0, expected=5)
 
 
 def test_a_put_looks_at_how_many_rows_changed(tmp_path: Path) -> None:
     """Another program gave an id to two rows: LanceDB replaces both, and the counts differ."""
     store = filled(tmp_path)
-    double = rows.arrow_from(Records(["0-1"], vectors(1), [SPACE], ["native"], [None]))
-    lancedb.connect(tmp_path).open_table("gallery").add(double)
-    with pytest.raises(StoreError, match="put of 2 rows changed 3"):
+    table = lancedb.connect(tmp_path).open_table("gallery")
+    table.add(table.search().where("id = '0-1'").select(table.schema.names).to_arrow())
+    with pytest.raises(StoreError, match="write of 2 rows changed 3"):
         store.put(["0-1", "0-2"], vectors(2), space=SPACE)
 
 
 def test_the_key_stands_first(tmp_path: Path) -> None:
     filled(tmp_path)
-    assert lancedb.connect(tmp_path).open_table("gallery").schema.names == rows.COLUMNS
-    assert rows.COLUMNS[0] == "id"
+    assert lancedb.connect(tmp_path).open_table("gallery").schema.names == [
+        "id",
+        "source",
+        "vector",
+        "origin",
+    ]
 
 
-def test_more_ids_than_one_query_holds(tmp_path: Path) -> None:
+# A gallery of the first format: one space, named again in every row.
+
+
+def first_format(folder: Path, num_rows: int) -> np.ndarray:
+    made = vectors(num_rows)
+    dimension = made.shape[1]
+    marks = {b"regraft.format": b"1", b"regraft.space": SPACE.encode()}
+    schema = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False, metadata=marks),
+            pa.field("space", pa.string(), nullable=False),
+            pa.field("origin", pa.string(), nullable=False),
+            pa.field("source", pa.string()),
+        ]
+    )
+    columns = [
+        pa.array([f"0-{row}" for row in range(num_rows)]),
+        pa.FixedSizeListArray.from_arrays(pa.array(made.ravel()), dimension),
+        pa.array([SPACE] * num_rows),
+        pa.array(["native"] * num_rows),
+        pa.array([None] * num_rows, pa.string()),
+    ]
+    lancedb.connect(folder).create_table("gallery", pa.table(columns, schema=schema))
+    return made
+
+
+def test_the_first_format_is_read_as_it_is(tmp_path: Path) -> None:
+    made = first_format(tmp_path, 10)
     store = LanceStore(tmp_path)
-    ids = [f"{'long' * 20}-{row}" for row in range(10_500)]
-    store.put(ids, vectors(10_500), space=SPACE)
-    assert store.get(ids[::-1]).ids == ids[::-1]
-    assert store.drop(ids[1:]) == 10_499
-    assert store.count() == 1
+    assert store.spaces == (Layout(SPACE, made.shape[1]),)
+    assert np.array_equal(store.get([f"0-{row}" for row in range(10)]).vectors, made)
+    assert store.search(made, 1, space=SPACE).ids == [[f"0-{row}"] for row in range(10)]
+    assert "space" in lancedb.connect(tmp_path).open_table("gallery").schema.names
+
+
+def test_the_first_format_is_carried_over_by_the_first_write(tmp_path: Path) -> None:
+    made = first_format(tmp_path, 10)
+    store = LanceStore(tmp_path)
+    store.put(["new"], made[:1] + 1, space=SPACE)
+    assert lancedb.connect(tmp_path).open_table("gallery").schema.names == [
+        "id",
+        "vector",
+        "origin",
+        "source",
+    ]
+    store.open_space(Layout("next", 3))
+    store.fill(["0-3"], np.ones((1, 3), np.float32), space="next", origin="native")
+    assert np.array_equal(LanceStore(tmp_path).get(["0-3"]).vectors, made[3:4])
+    assert LanceStore(tmp_path).find(["0-3"], space="next").origins == ["native"]
+
+
+# An upgrade of its own kind: tags, and an index for the space that comes.
+
+
+def upgraded(folder: Path) -> LanceStore:
+    store = filled(folder)
+    ids = [name for batch in store.scan() for name in batch.ids]
+    store.open_space(Layout("next", 3))
+    made = np.random.default_rng(0).standard_normal((len(ids), 3)).astype(np.float32)
+    store.fill(ids, made, space="next", origin="transformed")
+    return store
+
+
+def everything(store: LanceStore) -> dict[str, bytes]:
+    return {
+        name: values.tobytes()
+        for batch in store.scan()
+        for name, values in zip(batch.ids, batch.vectors, strict=True)
+    }
+
+
+def test_the_state_before_can_be_restored(tmp_path: Path) -> None:
+    before = everything(filled(tmp_path / "same"))
+    store = upgraded(tmp_path / "gallery")
+    store.serve("next")
+    store.drop(["0-1"])
+    time.sleep(0.01)
+    store.optimize(keep_s=0.001)
+    store.restore("next")
+    assert everything(store) == everything(LanceStore(tmp_path / "gallery")) == before
+    assert [layout.space for layout in store.spaces] == [SPACE]
+    with pytest.raises(SpaceMismatch, match="not open"):
+        store.restore("next")
+
+
+def test_a_state_that_is_not_kept_cannot_be_restored(tmp_path: Path) -> None:
+    store = upgraded(tmp_path)
+    store.serve("next")
+    store.close_space(SPACE)
+    with pytest.raises(StoreError, match="does not keep"):
+        store.restore("next")
+    assert lancedb.connect(tmp_path).open_table("gallery").tags.list() == {}
+
+
+def test_the_space_that_comes_can_be_indexed_before_the_switch(tmp_path: Path) -> None:
+    store = upgraded(tmp_path)
+    store.index(space="next", num_partitions=1)
+    assert store.num_indexed is None
+    store.serve("next")
+    assert store.num_indexed == store.count()
+    query = store.get(["0-1"]).vectors
+    assert store.search(query, 1, space="next").ids == [["0-1"]]
+    store.serve(SPACE)
+    store.close_space("next")
+    assert store.num_indexed is None

@@ -35,11 +35,12 @@ from regraft.retrieval.store.lance_carry import carry_over
 from regraft.retrieval.store.lance_errors import translated
 from regraft.retrieval.store.lance_slots import SERVED_MARK, new_schema
 from regraft.retrieval.store.lance_snapshot import Snapshot, parts_of
-from regraft.retrieval.store.lance_tags import remove_tag, restore_tag, set_tag
+from regraft.retrieval.store.lance_tags import has_tags, remove_tag, restore_tag, set_tag
 from regraft.retrieval.store.lease import WriterLease
 from regraft.retrieval.store.protocol import Capabilities, Hits, Layout, Origin, Records
 
 TABLE = "gallery"
+LONG = timedelta(days=36_500)
 
 
 class LanceStore:
@@ -328,6 +329,9 @@ class LanceStore:
     def optimize(self, *, keep_s: float = 86_400.0) -> None:
         """Merge the files that many `put`s leave, bring the index up to date, and delete old versions.
 
+        While the state before another space was opened is kept for `restore`, no version is deleted: LanceDB
+        refuses to delete around one that is kept.
+
         Args:
             keep_s: Seconds for which replaced versions stay on disk, above 0. A scan that began before fails.
 
@@ -337,7 +341,9 @@ class LanceStore:
         if not keep_s > 0:
             raise StoreError(f"keep_s is {keep_s:g}; expected more than 0, or scans under way would fail.")
         with self.writing(), self._translated("optimized"):
-            self._present_table().optimize(cleanup_older_than=timedelta(seconds=keep_s))
+            table = self._present_table()
+            keep = LONG if has_tags(table) else timedelta(seconds=keep_s)
+            table.optimize(cleanup_older_than=keep)
 
     def _snapshot(self) -> Snapshot | None:
         """The gallery at its latest version, or `None` if nothing was ever put."""

@@ -20,7 +20,8 @@ def carry_over(table: Table) -> None:
     """
     schema = table.schema
     if _is_marked_as_before(schema):
-        table.alter_columns({"path": "vector", "nullable": True}, {"path": "origin", "nullable": True})
+        optional = [{"path": name, "nullable": True} for name in ("vector", "origin")]
+        table.alter_columns(*optional)  # pyright: ignore[reportArgumentType] - it says dict[str, str]
         table.update_field_metadata(
             {"path": "id", "metadata": {SERVED_MARK: "vector"}},
             {"path": "vector", "metadata": {FORMAT_MARK: FORMAT}},

@@ -8,6 +8,11 @@ from regraft.errors import StoreError
 from regraft.retrieval.store.lance_slots import Slot
 
 
+def has_tags(table: Table) -> bool:
+    """Whether any version is kept."""
+    return bool(table.tags.list())
+
+
 def set_tag(table: Table, slot: Slot) -> None:
     """Keep the present version as the one before a slot was opened."""
     remove_tag(table, slot)  # of an opening that was killed before it was done

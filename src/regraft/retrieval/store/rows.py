@@ -71,7 +71,7 @@ def vectors_from(table: pa.Table, slot: Slot) -> Float32[np.ndarray, "n d"]:
     vectors = np.empty((len(table), slot.layout.dimension), np.float32)
     start = 0
     for chunk in table[slot.vector].chunks:
-        vectors[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), -1)
+        vectors[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, slot.layout.dimension)
         start += len(chunk)
     return vectors
 

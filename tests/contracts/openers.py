@@ -1,0 +1,44 @@
+"""Every gallery that is held to the contract, opened in a folder. Opened twice, it is the same gallery."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from regraft.retrieval.store.lance import LanceStore
+from regraft.retrieval.store.memory import MemoryStore
+from regraft.retrieval.store.protocol import VectorStore
+
+
+class IndexedOnce(LanceStore):
+    """Its index knows only the first put: every later row must be found without it."""
+
+    def put(self, ids, vectors, **columns) -> int:
+        is_first = self.layout is None
+        written = super().put(ids, vectors, **columns)
+        if is_first and written:
+            self.index(num_partitions=1)
+        return written
+
+
+class IndexedAnew(LanceStore):
+    """Its index is rebuilt after every put, and after every switch."""
+
+    def put(self, ids, vectors, **columns) -> int:
+        written = super().put(ids, vectors, **columns)
+        if written:
+            self.index(num_partitions=2)
+        return written
+
+    def serve(self, space: str) -> None:
+        super().serve(space)
+        if self.count():
+            self.index(num_partitions=2)
+
+
+LASTING: dict[str, Callable[[Path], VectorStore]] = {
+    "lance": lambda folder: LanceStore(folder / "gallery"),
+    "lance-indexed-once": lambda folder: IndexedOnce(folder / "gallery"),
+    "lance-indexed-anew": lambda folder: IndexedAnew(folder / "gallery"),
+}
+"""Those that outlive their process."""
+
+OPENERS: dict[str, Callable[[Path], VectorStore]] = {"memory": lambda folder: MemoryStore(), **LASTING}
