@@ -2,4 +2,4 @@ import sys
 from pathlib import Path
 
 # The scripts that are killed and the tests that kill them upgrade the same toys.
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "store")]
