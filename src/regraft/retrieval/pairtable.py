@@ -45,6 +45,18 @@ def from_table(
     )
 
 
+def from_named_columns(path: str | Path) -> Pairs:
+    """Pair vectors of a table file by the names of its columns: `old` and `new`, and where there are any,
+    `side`, `id` and `label`.
+
+    Raises:
+        SampleError: See `from_table`.
+    """
+    table = _open(Path(path))
+    names = {"side": "side", "ids": "id", "labels": "label"}
+    return from_table(table, **{name: column for name, column in names.items() if column in table.column_names})
+
+
 def _read(table: str | Path | pa.Table, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     where = "the table" if isinstance(table, pa.Table) else str(table)
     opened = table if isinstance(table, pa.Table) else _open(Path(table))
