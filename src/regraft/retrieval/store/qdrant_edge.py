@@ -5,9 +5,12 @@
 
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from threading import RLock
+from time import monotonic, sleep
+from typing import ClassVar, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -27,17 +30,68 @@ Answer = TypeVar("Answer")
 # A segment above the first size gets a graph, and is searched through it above the second. Qdrant's own
 # 10,000 KB are for servers with many collections.
 INDEXED_FROM_KB, WALKED_FROM_KB = 2_000, 2_000
+IS_TAKEN = "WouldBlock"  # in the words of the engine for a folder that another process has open
+POLL_S = 0.05
 IN_SIGHT = 100  # points that a walk through the graph keeps in sight
 
 
-class EdgeEngine:
-    """An `Engine` on a folder, which belongs to one process while it is open.
+class _Shard:
+    """A folder of points, loaded at most once in a process, as the engine demands."""
 
-    What was written is in the engine's log on return: the death of the process loses nothing of it.
+    _all: ClassVar[WeakValueDictionary[Path, "_Shard"]] = WeakValueDictionary()
+
+    def __init__(self, folder: Path) -> None:
+        self.turn = RLock()
+        self._folder = folder
+        self._loaded: list[edge.EdgeShard] = []
+        weakref.finalize(self, _close_all, self._loaded)
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Shard":
+        """The one of a folder."""
+        return cls._all.setdefault(folder.resolve(), cls(folder))
+
+    def opened(self, wait_s: float, config: edge.EdgeConfig | None) -> edge.EdgeShard:
+        """The shard, once no other process has it.
+
+        Raises:
+            StoreError: Another process kept it for longer than `wait_s`.
+        """
+        until = monotonic() + wait_s
+        while not self._loaded:
+            try:
+                self._loaded.append(edge.EdgeShard.load(str(self._folder), config))
+            # The engine has no exception of its own: everything it raises is a plain Exception.
+            except Exception as error:
+                if IS_TAKEN not in str(error):
+                    raise
+                if monotonic() >= until:
+                    raise StoreError(
+                        f"{self._folder.parent} is open in another process; waited {wait_s:g} s for it.",
+                        hint="Qdrant's embedded engine serves one process at a time. Let that one finish.",
+                    ) from error
+                sleep(POLL_S)
+        return self._loaded[0]
+
+    def close(self) -> None:
+        """Let other processes have it."""
+        _close_all(self._loaded)
+
+
+def _close_all(shards: list[edge.EdgeShard]) -> None:
+    while shards:
+        shards.pop().close()
+
+
+class EdgeEngine:
+    """An `Engine` on a folder, which belongs to one process while it is open, its readers included.
+
+    All engines of a process on one folder are the same. What was written is in the engine's log on return:
+    the death of the process loses nothing of it.
 
     Args:
         path: The gallery's folder; made by the first `put`.
-        lease_wait_s: Seconds to wait for another process to let go of it.
+        wait_s: Seconds to wait for another process to let go of it.
 
     Raises:
         StoreError: `path` is a file.
@@ -47,27 +101,30 @@ class EdgeEngine:
         atomic_fill=True,
         several_writers=False,
         opens_online=True,
-        rollback="serve the space before; one process at a time, readers included",
+        rollback="serve the space before",
     )
 
-    def __init__(self, path: str | Path, *, lease_wait_s: float = 10.0) -> None:
+    def __init__(self, path: str | Path, *, wait_s: float = 10.0) -> None:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; expected a gallery's folder.")
+        self._wait_s = wait_s
         self._folder = self.path / "shard"
-        self._lease = WriterLease(self.path, wait_s=lease_wait_s)
-        self._shard: edge.EdgeShard | None = None
-        self._held = ExitStack()
-        self._close = weakref.finalize(self, self._held.close)
+        self._shared = _Shard.of(self._folder)
 
     @property
     def place(self) -> str:
         """The folder."""
         return str(self.path)
 
+    @property
+    def turn(self) -> AbstractContextManager[object]:
+        """The right to call this engine, for one thread at a time, which may take it again."""
+        return self._shared.turn
+
     def make(self, vectors: Mapping[str, int]) -> None:
         """Start empty; see `Engine.make`."""
-        with self._lease.held(), self._translated("written"):
+        with WriterLease(self.path, wait_s=self._wait_s).held(), self._translated("written"):
             shard = self._open()
             if shard is not None:
                 if shard.count(edge.CountRequest()):
@@ -137,7 +194,7 @@ class EdgeEngine:
         graph = edge.HnswIndexConfig(neighbours, build_candidates, WALKED_FROM_KB)
         optimizers = edge.EdgeOptimizersConfig(indexing_threshold=INDEXED_FROM_KB)
         config = edge.EdgeConfig(vectors=_params(vectors), hnsw_config=graph, optimizers=optimizers)
-        with self._lease.held(), self._translated("indexed"):
+        with self._translated("indexed"):
             self.close()  # the settings of a graph are read when a shard is loaded
             shard = self._open(config)
             if shard is not None:
@@ -146,16 +203,11 @@ class EdgeEngine:
 
     def close(self) -> None:
         """Let go of the folder; a later call takes it again."""
-        self._shard = None
-        self._held.close()
+        self._shared.close()
 
     def _open(self, config: edge.EdgeConfig | None = None) -> edge.EdgeShard | None:
-        """The shard, with the lease on its folder; `None` if it was never made."""
-        if self._shard is None and self._folder.exists():
-            self._held.enter_context(self._lease.held())
-            self._shard = edge.EdgeShard.load(str(self._folder), config)
-            self._held.callback(self._shard.close)
-        return self._shard
+        """The shard; `None` if it was never made."""
+        return self._shared.opened(self._wait_s, config) if self._folder.exists() else None
 
     def _ask(self, question: Callable[[edge.EdgeShard], Answer], of_nothing: Answer) -> Answer:
         with self._translated("read"):

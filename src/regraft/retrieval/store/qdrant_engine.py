@@ -1,6 +1,7 @@
 """What a Qdrant engine must do for a gallery; there are two, in this process and on a server."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -49,6 +50,11 @@ class Engine(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What a gallery on this engine guarantees."""
+        ...
+
+    @property
+    def turn(self) -> AbstractContextManager[object]:
+        """The right to call this engine, for one thread at a time, which may take it again."""
         ...
 
     def make(self, vectors: Mapping[str, int]) -> None:

@@ -7,6 +7,7 @@ whole, and what was acknowledged is there; but of a call that was interrupted a 
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import RLock
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -50,6 +51,7 @@ class ServerEngine:
 
     def __init__(self, client: QdrantClient, collection: str, *, place: str) -> None:
         self.place = place
+        self.turn = RLock()
         self._client = client
         self._name = collection
 
