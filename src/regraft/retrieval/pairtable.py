@@ -53,8 +53,8 @@ def from_named_columns(path: str | Path) -> Pairs:
         SampleError: See `from_table`.
     """
     table = _open(Path(path))
-    names = {"side": "side", "ids": "id", "labels": "label"}
-    return from_table(table, **{name: column for name, column in names.items() if column in table.column_names})
+    side, ids, labels = (name if name in table.column_names else None for name in ("side", "id", "label"))
+    return from_table(table, side=side, ids=ids, labels=labels)
 
 
 def _read(table: str | Path | pa.Table, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
