@@ -6,10 +6,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
@@ -33,13 +31,13 @@ from regraft.retrieval.store.checks import (
 )
 from regraft.retrieval.store.lance_carry import carry_over
 from regraft.retrieval.store.lance_errors import translated
-from regraft.retrieval.store.lance_slots import SERVED_MARK, new_schema
+from regraft.retrieval.store.lance_open import TABLE, connected, open_table
+from regraft.retrieval.store.lance_slots import SERVED_MARK, Slot, new_schema
 from regraft.retrieval.store.lance_snapshot import Snapshot, parts_of
 from regraft.retrieval.store.lance_tags import has_tags, remove_tag, restore_tag, set_tag
 from regraft.retrieval.store.lease import WriterLease
 from regraft.retrieval.store.protocol import Capabilities, Hits, Layout, Origin, Records
 
-TABLE = "gallery"
 LONG = timedelta(days=36_500)
 
 
@@ -126,7 +124,7 @@ class LanceStore:
         with self.writing(), self._translated("written"):
             dimension = records.vectors.shape[1]
             if self._table() is None:
-                self._database.create_table(TABLE, schema=new_schema(Layout(space, dimension)))
+                connected(self.path).create_table(TABLE, schema=new_schema(Layout(space, dimension)))
             # Another writer may have made the gallery, or switched it, since the first look.
             check_layout(space, dimension, self.layout)
             table, now = self._writable()
@@ -180,10 +178,10 @@ class LanceStore:
 
     def find(self, ids: Sequence[str], *, space: str | None = None) -> Records:
         """Read those of some rows that are present and have a vector in a space; see `VectorStore.find`."""
-        snapshot = self._snapshot()
-        slot = None if snapshot is None else snapshot.slot(space)
-        if snapshot is None or slot is None:
+        present = self._slot(space)
+        if present is None:
             return Records.empty(0)
+        snapshot, slot = present
         with self._translated("read"):
             return snapshot.find(ids, slot)
 
@@ -211,10 +209,10 @@ class LanceStore:
         Holds one batch and eight bytes a row in memory.
         """
         check_batch_rows(batch_rows)
-        snapshot = self._snapshot()
-        slot = None if snapshot is None else snapshot.slot(space)
-        if snapshot is None or slot is None:
+        present = self._slot(space)
+        if present is None:
             return iter(())
+        snapshot, slot = present
         where = snapshot.chosen(slot, origin, lacking)
         batches = snapshot.batches(rows.columns_of(slot), where, batch_rows)
         return (rows.records_from(batch, slot) for batch in batches)
@@ -223,10 +221,10 @@ class LanceStore:
         self, *, space: str | None = None, origin: Origin | None = None, lacking: str | None = None
     ) -> int:
         """Count the rows that `scan` would yield."""
-        snapshot = self._snapshot()
-        slot = None if snapshot is None else snapshot.slot(space)
-        if snapshot is None or slot is None:
+        present = self._slot(space)
+        if present is None:
             return 0
+        snapshot, slot = present
         with self._translated("read"):
             return snapshot.count(snapshot.chosen(slot, origin, lacking))
 
@@ -353,10 +351,16 @@ class LanceStore:
         with self._translated("read"):
             version = table.version
             if self._pinned is None or self._pinned.version != version:
-                pinned = self._database.open_table(TABLE)
+                pinned = connected(self.path).open_table(TABLE)
                 pinned.checkout(version)
                 self._pinned = Snapshot(pinned, self.path)
             return self._pinned
+
+    def _slot(self, space: str | None) -> tuple[Snapshot, Slot] | None:
+        """Where an open space is at the latest version, the served one if it is `None`."""
+        snapshot = self._snapshot()
+        slot = None if snapshot is None else snapshot.slot(space)
+        return None if snapshot is None or slot is None else (snapshot, slot)
 
     def _writable(self) -> tuple[Table, Snapshot]:
         """The table in the present format and what is in it; for the holder of the lease."""
@@ -369,7 +373,8 @@ class LanceStore:
     def _table(self) -> Table | None:
         """The table, which follows the latest version, or `None` if nothing was ever put."""
         if self._cached is None:
-            self._cached = self._open()
+            with self._translated("read"):
+                self._cached = open_table(self.path)
         return self._cached
 
     def _present_table(self) -> Table:
@@ -378,29 +383,5 @@ class LanceStore:
             raise StoreError(f"{self.path} holds no gallery yet; expected at least one put before.")
         return table
 
-    def _open(self) -> Table | None:
-        folder = self.path / f"{TABLE}.lance"
-        with self._translated("read"):
-            # In this order, for another process may be making the gallery: it commits before it writes data.
-            has_data = _has_any(folder / "data", ".lance")
-            if _has_any(folder / "_versions", ".manifest"):
-                return self._database.open_table(TABLE)
-        if has_data:
-            raise StoreError(
-                f"Gallery {self.path} is damaged: {folder / 'data'} holds rows, but no commit says which; "
-                f"expected manifests in {folder / '_versions'}.",
-                hint="Restore the folder from a copy, or fill another gallery.",
-            )
-        return None
-
     def _translated(self, done: str) -> AbstractContextManager[None]:
         return translated(self.path, done)
-
-    @cached_property
-    def _database(self) -> lancedb.DBConnection:
-        # No interval: look for the commits of other processes at every read.
-        return lancedb.connect(self.path, read_consistency_interval=timedelta(0))
-
-
-def _has_any(folder: Path, suffix: str) -> bool:
-    return folder.is_dir() and any(path.suffix == suffix for path in folder.iterdir())
