@@ -374,14 +374,18 @@ def having(rows: Contents, stage: str) -> set[str]:
     }
 
 
+def answer_in(space: str, rows: dict[str, bytes]) -> str:
+    """What a search finds among these vectors."""
+    ids = sorted(rows)
+    vectors = np.array([np.frombuffer(rows[name], np.float32) for name in ids])
+    return json.dumps([space, [best(ids, scores, K)[0] for scores in cosines(QUERIES[space], vectors)]])
+
+
 def check_answers(path: Path, reference: Reference) -> int:
     """Each answer is right for a state of the gallery, and these follow each other as they should."""
     right: dict[str, list[int]] = {}
-    for number, (space, rows) in enumerate(reference.states):
-        ids = sorted(rows)
-        vectors = np.array([np.frombuffer(rows[name], np.float32) for name in ids])
-        hits = [best(ids, scores, K)[0] for scores in cosines(QUERIES[space], vectors)]
-        right.setdefault(json.dumps([space, hits]), []).append(number)
+    for number, state in enumerate(reference.states):
+        right.setdefault(answer_in(*state), []).append(number)
     reached = 0
     answers = path.read_text().splitlines()
     for answer in answers:
