@@ -100,12 +100,15 @@ class QdrantStore:
             )
             if len(records) == 0:
                 return 0
-            first = [] if spaces.open else [self._make(Layout(space, records.vectors.shape[1]))]
-            served = (first or [spaces])[0].open[0]
+            served = spaces.open[0] if spaces.open else Space(0, Layout(space, records.vectors.shape[1]))
             rows = map(new_row, records.ids, records.sources)
             fields = fields_of(served, records.vectors, origin)
             points = points_of([row | each for row, each in zip(rows, fields, strict=True)], [served])
-            self.engine.write([*(each.point() for each in first), *points])
+            if spaces.open:
+                self.engine.write(points)
+            else:
+                first = Spaces((served,), 1).point()
+                self.engine.make({served.vector: served.layout.dimension}, served.origin, [first, *points])
         return len(records)
 
     def fill(
@@ -259,13 +262,6 @@ class QdrantStore:
     def _declare(self, spaces: Spaces) -> None:
         """Make it so, in one step."""
         self.engine.write([spaces.point()])
-
-    def _make(self, layout: Layout) -> Spaces:
-        """Make the gallery, which exists once the point of its spaces is written, with its first rows."""
-        served = Space(0, layout)
-        self.engine.make({served.vector: layout.dimension})
-        self.engine.open_field(served.origin)
-        return Spaces((served,), 1)
 
     def _sweep(self) -> None:
         """Remove what closed spaces left."""

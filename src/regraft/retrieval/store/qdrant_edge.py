@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from regraft.errors import MissingExtra, RegraftError, StoreError
-from regraft.files import remove, replacing
+from regraft.files import put, remove
 from regraft.retrieval.store.lease import WriterLease
 from regraft.retrieval.store.protocol import Capabilities
 from regraft.retrieval.store.qdrant_engine import Filter, Point
@@ -122,23 +122,24 @@ class EdgeEngine:
         """The right to call this engine, for one thread at a time, which may take it again."""
         return self._shared.turn
 
-    def make(self, vectors: Mapping[str, int]) -> None:
-        """Start empty; see `Engine.make`."""
+    def make(self, vectors: Mapping[str, int], field: str, points: Sequence[Point]) -> None:
+        """Start with some points; see `Engine.make`. The folder is there with all of them, or not at all."""
+        draft = self.path / "shard.draft"
         with WriterLease(self.path, wait_s=self._wait_s).held(), self._translated("written"):
-            shard = self._open()
-            if shard is not None:
-                if shard.count(edge.CountRequest()):
-                    raise StoreError(f"{self._folder} holds points that Regraft did not write.")
-                self.close()
-                remove(self._folder)
-            with replacing(self._folder) as draft:
-                draft.mkdir()
-                edge.EdgeShard.create(str(draft), edge.EdgeConfig(vectors=_params(vectors))).close()
+            if self._folder.exists():
+                raise StoreError(f"{self._folder} was made by another process meanwhile.", hint="Try again.")
+            remove(draft)  # what a process left that died here
+            draft.mkdir()
+            shard = edge.EdgeShard.create(str(draft), edge.EdgeConfig(vectors=_params(vectors)))
+            shard.update(_field_index(field))
+            shard.update(_upsert(points))
+            shard.flush()
+            shard.close()
+            put(draft, self._folder)
 
     def write(self, points: Sequence[Point]) -> None:
         """Put points in the place of those with their ids, in one commit."""
-        written = [edge.Point(each.id, _vectors(each), each.payload) for each in points]
-        self._update(edge.UpdateOperation.upsert_points(written))
+        self._update(_upsert(points))
 
     def remove(self, ids: Sequence[str]) -> None:
         """Delete points that are there, in one commit."""
@@ -174,7 +175,7 @@ class EdgeEngine:
 
     def open_field(self, name: str) -> None:
         """Make a field quick to filter by."""
-        self._update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Keyword))
+        self._update(_field_index(name))
 
     def open_vector(self, name: str, dimension: int) -> None:
         """Make room for vectors of another name, forgetting any that had it."""
@@ -240,6 +241,16 @@ def _params(vectors: Mapping[str, int]) -> dict[str, edge.EdgeVectorParams]:
         name: edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)
         for name, dimension in vectors.items()
     }
+
+
+def _field_index(name: str) -> edge.UpdateOperation:
+    return edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Keyword)
+
+
+def _upsert(points: Sequence[Point]) -> edge.UpdateOperation:
+    return edge.UpdateOperation.upsert_points(
+        [edge.Point(point.id, _vectors(point), point.payload) for point in points]
+    )
 
 
 def _vectors(point: Point) -> "dict[str, edge.NamedVector]":

@@ -57,11 +57,16 @@ class Engine(Protocol):
         """The right to call this engine, for one thread at a time, which may take it again."""
         ...
 
-    def make(self, vectors: Mapping[str, int]) -> None:
-        """Start empty, with vectors of these names and dimensions.
+    def make(self, vectors: Mapping[str, int], field: str, points: Sequence[Point]) -> None:
+        """Start with some points.
+
+        Args:
+            vectors: Names and dimensions of vectors.
+            field: A field to be quick to filter by.
+            points: The first ones.
 
         Raises:
-            StoreError: Points are there.
+            StoreError: Points are there already.
         """
         ...
 

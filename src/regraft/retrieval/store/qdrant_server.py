@@ -79,14 +79,16 @@ class ServerEngine:
         )
         return cls(client, collection, place=f"{server}/{collection}")
 
-    def make(self, vectors: Mapping[str, int]) -> None:
-        """Start empty; see `Engine.make`."""
+    def make(self, vectors: Mapping[str, int], field: str, points: Sequence[Point]) -> None:
+        """Start with some points; see `Engine.make`. The collection is a gallery once the first is there."""
         with self._translated("written"):
             if self._is_made():
                 if self._client.count(self._name).count:
                     raise StoreError(f"{self.place} holds points that Regraft did not write.")
                 self._client.delete_collection(self._name)
             self._client.create_collection(self._name, _params(vectors))
+        self.open_field(field)
+        self.write(points)
 
     def write(self, points: Sequence[Point]) -> None:
         """Put points in the place of those with their ids, each whole."""
