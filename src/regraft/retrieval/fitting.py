@@ -18,7 +18,7 @@ from regraft.retrieval.metrics import Evaluation
 from regraft.retrieval.objectives import NearOrthogonal
 from regraft.retrieval.pairs import Pairs
 from regraft.retrieval.training import Training
-from regraft.retrieval.transform import Transformation
+from regraft.retrieval.transform import Transformation, UncertainTwoBranch
 from regraft.retrieval.uncertainty import with_error_estimate
 from regraft.train.journal import Watcher
 
@@ -94,7 +94,7 @@ def fit_ladder(
     """
     if head is not None and head.dimension != pairs.new.shape[1]:
         raise ShapeError(
-            f"The head reads vectors of {head.dimension} numbers, but the new ones have {pairs.new.shape[1]}.",
+            f"The head reads {head.dimension} numbers, but the new vectors have {pairs.new.shape[1]}.",
             hint="Give the classifier of the new model.",
         )
     share = min(HELD_OUT, MOST_HELD_OUT / len(pairs))
@@ -134,13 +134,19 @@ def _climb(rung: _Rung, lesson: Lesson, judge: Judge, began: Callable[[str], Non
     began(rung.name)
     start = time.perf_counter()
     transformation = rung.fit(lesson)
-    side = lesson.held_out if transformation.side_dimension else lesson.held_out.without_side()
-    known = with_error_estimate(transformation, side, seed=lesson.seed)
+    known = _knowing(transformation, lesson)
     seconds = time.perf_counter() - start
-    curve = judge.curve(judge.transform(known))
+    curve = judge.curve(known)
     qualities = [judge.quality(evaluation) for evaluation in curve.evaluations]
     quality = {"start": qualities[0], "mean": float(np.mean(qualities))}
     return Candidate(rung.name, known, curve, quality, seconds)
+
+
+def _knowing(transformation: Transformation, lesson: Lesson) -> Transformation:
+    if isinstance(transformation, UncertainTwoBranch):
+        return transformation
+    pairs = lesson.held_out if transformation.side_dimension else lesson.held_out.without_side()
+    return with_error_estimate(transformation, pairs, seed=lesson.seed)
 
 
 def _rungs(pairs: Pairs, head: Head | None) -> Iterator[_Rung]:
@@ -152,10 +158,9 @@ def _rungs(pairs: Pairs, head: Head | None) -> Iterator[_Rung]:
     yield _Rung("fct", methods.fct, few)
     yield _Rung("head_free", methods.head_free, few)
     yield _Rung("label_free", lambda lesson: methods.label_free(lesson, _given(head)), few or no_head)
+    unlabelled = _unlabelled(pairs, head)
     yield _Rung(
-        "fastfill",
-        lambda lesson: methods.fastfill(lesson, _given(head)),
-        few or no_head or _unlabelled(pairs, head),
+        "fastfill", lambda lesson: methods.fastfill(lesson, _given(head)), few or no_head or unlabelled
     )
 
 

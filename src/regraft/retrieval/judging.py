@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
 from regraft.retrieval.curve import Curve, backfilling_curve
 from regraft.retrieval.metrics import Evaluation, evaluate

@@ -61,6 +61,16 @@ def fastfill(lesson: Lesson, head: Head) -> UncertainTwoBranch:
     return _uncertain(lesson, "fastfill", 1 / head.length, [SquaredError(1 / head.length), ClassError(head)])
 
 
+def by_class(lesson: Lesson) -> UncertainTwoBranch:
+    """FastFill with classes for what they are and no head: the nearest new vectors must be of the same class.
+
+    Galleries are searched by cosine. A head reads lengths too, and a vector can satisfy it by its length; the
+    contrastive term cannot be satisfied but by direction. Needs labels.
+    """
+    unit = typical_number(lesson.pairs.new)
+    return _uncertain(lesson, "by_class", unit, [SquaredError(unit), SameClass()])
+
+
 def label_free(lesson: Lesson, head: Head) -> UncertainTwoBranch:
     """FastFill without labels: the new head must hold the transformed vector for what it holds the new."""
     return _uncertain(

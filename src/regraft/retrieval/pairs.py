@@ -67,7 +67,7 @@ class Pairs:
         digest = hashlib.blake2b(digest_size=16)
         for name, column in self._columns().items():
             digest.update(f"{name}|{column.dtype}|{column.shape}".encode())
-            digest.update(np.ascontiguousarray(column))
+            digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
 
     def take(self, rows: Sequence[int] | Int[np.ndarray, " m"]) -> "Pairs":

@@ -1,6 +1,9 @@
 """Pairs from columns of a table: Parquet, Arrow, Feather or Lance."""
 
-from collections.abc import Sequence
+# pyarrow has no type information, so its tables are unknown to pyright wherever they are passed.
+# pyright: reportUnknownParameterType=false
+
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +37,10 @@ def from_table(
         SampleError: No such table or column, a missing value, or vectors of different lengths; it names
             the column and the row. See also `Pairs`.
     """
-    names = [name for name in (old, new, side, ids, labels) if name is not None]
-    columns = _read(table, names)
+    where, columns = _read(table)
+    for name in (old, new, side, ids, labels):
+        if name is not None:
+            _check(name, columns, where)
     return from_arrays(
         _vectors(old, columns[old]),
         _vectors(new, columns[new]),
@@ -45,36 +50,28 @@ def from_table(
     )
 
 
-def from_named_columns(path: str | Path) -> Pairs:
-    """Pair vectors of a table file by the names of its columns: `old` and `new`, and where there are any,
-    `side`, `id` and `label`.
-
-    Raises:
-        SampleError: See `from_table`.
-    """
-    table = _open(Path(path))
-    side, ids, labels = (name if name in table.column_names else None for name in ("side", "id", "label"))
-    return from_table(table, side=side, ids=ids, labels=labels)
+def _read(table: str | Path | pa.Table) -> tuple[str, Mapping[str, pa.ChunkedArray]]:
+    """A name for the table, and all of its columns: pairs are few, so the unwanted ones need not be spared."""
+    if isinstance(table, str | Path):
+        opened, where = _open(Path(table)), str(table)
+    else:
+        opened, where = table, "the table"
+    return where, dict(zip(opened.column_names, opened.columns, strict=True))
 
 
-def _read(table: str | Path | pa.Table, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-    where = "the table" if isinstance(table, pa.Table) else str(table)
-    opened = table if isinstance(table, pa.Table) else _open(Path(table))
-    for name in names:
-        if name not in opened.column_names:
-            raise SampleError(
-                f"{where} has no column {name!r}; it has {', '.join(opened.column_names)}.",
-                hint=nearest(name, opened.column_names) or None,
-            )
-        missing = opened[name].null_count
-        if missing:
-            row = opened[name].is_null().index(True).as_py()
-            raise SampleError(f"Column {name!r} of {where} lacks {missing} values, the first in row {row}.")
-    return {name: opened[name] for name in names}
+def _check(name: str, columns: Mapping[str, pa.ChunkedArray], where: str) -> None:
+    if name not in columns:
+        raise SampleError(
+            f"{where} has no column {name!r}; it has {', '.join(columns)}.",
+            hint=nearest(name, columns) or None,
+        )
+    num_missing = columns[name].null_count
+    if num_missing:
+        row = columns[name].is_null().index(True).as_py()
+        raise SampleError(f"Column {name!r} of {where} lacks {num_missing} values, the first in row {row}.")
 
 
 def _open(path: Path) -> pa.Table:
-    """The whole table. Reading its wanted columns only would save memory; pairs are few, so it need not."""
     readers = {".parquet": _parquet, ".arrow": _feather, ".feather": _feather, ".lance": _lance}
     if path.suffix not in readers:
         raise SampleError(f"{path} is not a table, expected one of {', '.join(readers)}.")
