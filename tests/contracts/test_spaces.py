@@ -167,6 +167,22 @@ def test_a_row_put_after_the_fill_holds_up_the_switch(store: VectorStore) -> Non
     refuses(StoreError, store, lambda: store.serve("new"), "2 rows")
 
 
+def test_a_row_that_is_put_again_forgets_its_other_vectors(store: VectorStore) -> None:
+    store.open_space(NEW)
+    store.open_space(SIDE)
+    store.fill(names(5), vectors(NEW, 5), space="new", origin="native")
+    store.fill(names(5), vectors(SIDE, 5), space="side", origin="native")
+    store.drop(["item-0"])
+    assert store.put(["item-0", "item-1"], vectors(OLD, 2), space="old") == 2
+    for space in ("new", "side"):
+        assert store.find(names(5), space=space).ids == ["item-2", "item-3", "item-4"]
+        assert store.count(lacking=space) == store.count(lacking=space, origin="native") == 2
+    with pytest.raises(StoreError, match="'item-0', 'item-1'"):
+        store.get(names(3), space="new")
+    assert store.fill(["item-0"], vectors(NEW, 1), space="new", origin="transformed") == 1
+    assert store.get(["item-0"], space="new").origins == ["transformed"]
+
+
 def test_a_dropped_row_is_gone_from_every_space(store: VectorStore) -> None:
     store.open_space(NEW)
     store.fill(names(5), vectors(NEW, 5), space="new", origin="native")
@@ -195,9 +211,16 @@ def test_spaces_that_are_refused(store: VectorStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OPENERS)
-def test_nothing_is_opened_beside_nothing(name: str, tmp_path: Path) -> None:
+def test_a_gallery_without_any_put_has_no_space(name: str, tmp_path: Path) -> None:
+    store = OPENERS[name](tmp_path)
     with pytest.raises(StoreError, match="holds nothing yet"):
-        OPENERS[name](tmp_path).open_space(NEW)
+        store.open_space(NEW)
+    with pytest.raises(SpaceMismatch, match="not open"):
+        store.serve("new")
+    with pytest.raises(SpaceMismatch, match="not open"):
+        store.fill(["a"], vectors(NEW, 1), space="new", origin="native")
+    store.close_space("new")
+    assert (store.spaces, store.count(space="new"), store.find(["a"]).ids) == ((), 0, [])
 
 
 def test_packed_vectors_come_back_rounded(store: VectorStore) -> None:

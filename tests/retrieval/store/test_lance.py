@@ -13,6 +13,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
+from lancedb.table import Table
 
 from regraft.errors import SpaceMismatch, StoreError
 from regraft.retrieval.store import rows
@@ -387,6 +388,38 @@ def test_the_first_format_is_carried_over_by_the_first_write(tmp_path: Path) -> 
     assert LanceStore(tmp_path).find(["0-3"], space="next").origins == ["native"]
 
 
+FIRST_COMMITS: list[Callable[[Table], object]] = [
+    lambda table: table.alter_columns(
+        {"path": "vector", "nullable": True}, {"path": "origin", "nullable": True}
+    ),
+    lambda table: table.update_field_metadata(
+        {"path": "id", "metadata": {"regraft.served": "vector"}},
+        {"path": "vector", "metadata": {"regraft.format": "2"}},
+    ),
+]
+
+
+@pytest.mark.parametrize("num_done", [1, 2])
+def test_a_carrying_over_that_was_killed_is_read_and_ended(tmp_path: Path, num_done: int) -> None:
+    made = first_format(tmp_path, 10)
+    for commit in FIRST_COMMITS[:num_done]:
+        commit(lancedb.connect(tmp_path).open_table("gallery"))
+    store = LanceStore(tmp_path)
+    assert store.search(made, 1, space=SPACE).ids == [[f"0-{row}"] for row in range(10)]
+    assert store.put(["0-1", "new"], made[:2] + 1, space=SPACE) == 2
+    names = lancedb.connect(tmp_path).open_table("gallery").schema.names
+    assert names == ["id", "vector", "origin", "source"]
+    assert store.count() == 11
+
+
+def test_a_gallery_of_the_first_format_keeps_its_index(tmp_path: Path) -> None:
+    first_format(tmp_path, 10)
+    store = LanceStore(tmp_path)
+    store.index(num_partitions=1)
+    store.open_space(Layout("next", 3))
+    assert store.num_indexed == 10
+
+
 # An upgrade of its own kind: tags, and an index for the space that comes.
 
 
@@ -428,6 +461,49 @@ def test_a_state_that_is_not_kept_cannot_be_restored(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not keep"):
         store.restore("next")
     assert lancedb.connect(tmp_path).open_table("gallery").tags.list() == {}
+
+
+def tags(folder: Path) -> list[str]:
+    return list(lancedb.connect(folder).open_table("gallery").tags.list())
+
+
+def num_versions(folder: Path) -> int:
+    return len(lancedb.connect(folder).open_table("gallery").list_versions())
+
+
+def test_side_information_keeps_no_old_version(tmp_path: Path) -> None:
+    """It stays open for years: every version since would stay with it."""
+    store = filled(tmp_path, num_puts=3)
+    store.open_space(Layout("side", 3, packed=True))
+    assert tags(tmp_path) == []
+    with pytest.raises(StoreError, match="never for a packed space"):
+        store.restore("side")
+    time.sleep(0.01)
+    store.optimize(keep_s=0.001)
+    assert num_versions(tmp_path) == 1
+
+
+def test_the_state_before_is_kept_while_there_is_a_way_back(tmp_path: Path) -> None:
+    store = upgraded(tmp_path)
+    store.open_space(Layout("side", 3, packed=True))
+    store.serve("next")
+    store.close_space("side")
+    assert tags(tmp_path) == ["before-vector_1"]
+    store.serve(SPACE)
+    store.close_space("next")
+    assert tags(tmp_path) == []
+
+
+def test_a_tag_that_a_kill_left_holds_nothing_up(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    table = lancedb.connect(tmp_path).open_table("gallery")
+    table.tags.create("before-vector_1", 1)
+    time.sleep(0.01)
+    store.optimize(keep_s=0.001)
+    assert (tags(tmp_path), num_versions(tmp_path)) == ([], 1)
+    table.tags.create("before-vector_1", table.version)
+    upgraded(tmp_path).restore("next")
+    assert store.count() == 10
 
 
 def test_the_space_that_comes_can_be_indexed_before_the_switch(tmp_path: Path) -> None:

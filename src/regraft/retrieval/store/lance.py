@@ -34,7 +34,7 @@ from regraft.retrieval.store.lance_errors import translated
 from regraft.retrieval.store.lance_open import TABLE, connected, open_table
 from regraft.retrieval.store.lance_slots import SERVED_MARK, Slot, new_schema
 from regraft.retrieval.store.lance_snapshot import Snapshot, parts_of
-from regraft.retrieval.store.lance_tags import has_tags, remove_tag, restore_tag, set_tag
+from regraft.retrieval.store.lance_tags import remove_idle_tags, restore_tag, set_tag
 from regraft.retrieval.store.lease import WriterLease
 from regraft.retrieval.store.protocol import Capabilities, Hits, Layout, Origin, Records
 
@@ -159,7 +159,8 @@ class LanceStore:
                 ids, vectors, space=space, origin=origin, spaces=now.slots.layouts, seen=seen
             )
             slot = now.present(space)
-            whole = now.rows(ids if seen is None else now.unchanged(seen, slot), table.schema.names)
+            chosen = ids if seen is None else now.unchanged(seen, slot)
+            whole = now.rows(chosen, table.schema.names)
             if len(whole) == 0:
                 return 0
             merge = table.merge_insert("id").when_matched_update_all()
@@ -242,7 +243,8 @@ class LanceStore:
     def open_space(self, layout: Layout) -> None:
         """Make room for the vectors of another space; see `VectorStore.open_space`.
 
-        The version before keeps a tag, for `restore`, until the space or the one served before is closed.
+        The version before is kept for `restore` until the space or the one before is closed, unless this one
+        is packed.
         """
         if not check_opens(layout, self.spaces):
             return
@@ -250,11 +252,13 @@ class LanceStore:
             table, now = self._writable()
             if check_opens(layout, now.slots.layouts):
                 slot = now.slots.next(layout)
-                set_tag(table, slot)
+                if not layout.packed:
+                    set_tag(table, slot)
                 table.add_columns(pa.schema(slot.fields))
 
     def serve(self, space: str) -> None:
         """Answer in `space` from now on, in one commit; see `VectorStore.serve`."""
+        check_servable(space, self.spaces)
         with self.writing(), self._translated("written"):
             table, now = self._writable()
             check_servable(space, now.slots.layouts)
@@ -272,14 +276,9 @@ class LanceStore:
             table, now = self._writable()
             check_closable(space, now.slots.served.layout)
             slot = now.slots.of(space)
-            if slot is None:
-                return
-            index = now.index_name(slot)
-            if index is not None:
-                table.drop_index(index)
-            table.drop_columns([slot.vector, slot.origin])
-            for each in (slot, now.slots.served):
-                remove_tag(table, each)
+            if slot is not None:
+                table.drop_columns([slot.vector, slot.origin])  # and their index, in the same commit
+            remove_idle_tags(table, self._writable()[1].slots)
 
     def restore(self, space: str) -> None:
         """Bring back all rows as they were before `space` was opened, undoing every write since.
@@ -290,10 +289,11 @@ class LanceStore:
             SpaceMismatch: The space is not open.
             StoreError: The state before is not kept any more, or another writer is at work.
         """
+        open_layout(space, self.spaces)
         with self.writing(), self._translated("restored"):
-            table, now = self._writable()
+            _, now = self._writable()
             open_layout(space, now.slots.layouts)
-            restore_tag(table, now.present(space), self.path)
+            restore_tag(connected(self.path).open_table(TABLE), now.present(space), self.path)
 
     def index(self, *, space: str | None = None, num_partitions: int | None = None) -> None:
         """Build the vector index, or build it anew, so that a search no longer reads every vector.
@@ -339,8 +339,9 @@ class LanceStore:
         if not keep_s > 0:
             raise StoreError(f"keep_s is {keep_s:g}; expected more than 0, or scans under way would fail.")
         with self.writing(), self._translated("optimized"):
-            table = self._present_table()
-            keep = LONG if has_tags(table) else timedelta(seconds=keep_s)
+            table, now = self._writable()
+            remove_idle_tags(table, now.slots)  # that a kill left
+            keep = LONG if table.tags.list() else timedelta(seconds=keep_s)
             table.optimize(cleanup_older_than=keep)
 
     def _snapshot(self) -> Snapshot | None:

@@ -83,15 +83,10 @@ class Snapshot:
 
     def rows(self, ids: Sequence[str], columns: list[str]) -> pa.Table:
         """Read some columns of those of some rows that are present, in any order."""
-        parts = (
-            [self._table.search().where("false").select(columns).to_arrow()]
-            if not ids
-            else [
-                self._table.search().where(rows.any_of(part)).select(columns).to_arrow()
-                for part in parts_of(ids)
-            ]
+        filters = [rows.any_of(part) for part in parts_of(ids)] or [rows.NO_ROW]
+        return pa.concat_tables(
+            self._table.search().where(where).select(columns).to_arrow() for where in filters
         )
-        return pa.concat_tables(parts)
 
     def find(self, ids: Sequence[str], slot: Slot) -> Records:
         """Read those of some rows that are present and have a vector in a slot, in the order asked."""

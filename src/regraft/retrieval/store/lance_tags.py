@@ -5,41 +5,49 @@ from pathlib import Path
 from lancedb.table import Table
 
 from regraft.errors import StoreError
-from regraft.retrieval.store.lance_slots import Slot
+from regraft.retrieval.store.lance_slots import Slot, Slots
 
-
-def has_tags(table: Table) -> bool:
-    """Whether any version is kept."""
-    return bool(table.tags.list())
+BEFORE = "before-"
 
 
 def set_tag(table: Table, slot: Slot) -> None:
     """Keep the present version as the one before a slot was opened."""
-    remove_tag(table, slot)  # of an opening that was killed before it was done
+    _remove(table, _name(slot))  # of an opening that was killed before it was done
     table.tags.create(_name(slot), table.version)
 
 
-def remove_tag(table: Table, slot: Slot) -> None:
-    """Keep the version before a slot was opened no longer."""
-    if _name(slot) in table.tags.list():
-        table.tags.delete(_name(slot))
+def remove_idle_tags(table: Table, slots: Slots) -> None:
+    """Keep no version longer than there are two spaces that could be served: then there is no way back."""
+    if sum(not slot.layout.packed for slot in slots.opened) < 2:
+        for name in table.tags.list():
+            if name.startswith(BEFORE):
+                table.tags.delete(name)
 
 
 def restore_tag(table: Table, slot: Slot, path: Path) -> None:
     """Make the version before a slot was opened the latest one.
+
+    Args:
+        table: A handle for this call alone, for it looks away from the latest version meanwhile.
+        slot: What was opened then.
+        path: The gallery's folder, for errors.
 
     Raises:
         StoreError: It is not kept.
     """
     if _name(slot) not in table.tags.list():
         raise StoreError(
-            f"{path} does not keep the state before {slot.layout.space!r} was opened; "
-            "it is kept until that space or the one before is closed."
+            f"{path} does not keep the state before {slot.layout.space!r} was opened; it is kept until that "
+            "space or the one before is closed, and never for a packed space."
         )
-    table.checkout(_name(slot))
-    table.restore()
-    remove_tag(table, slot)
+    table.restore(_name(slot))
+    _remove(table, _name(slot))
+
+
+def _remove(table: Table, name: str) -> None:
+    if name in table.tags.list():
+        table.tags.delete(name)
 
 
 def _name(slot: Slot) -> str:
-    return f"before-{slot.vector}"
+    return f"{BEFORE}{slot.vector}"

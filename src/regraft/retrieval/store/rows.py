@@ -14,6 +14,9 @@ from regraft.retrieval.store.lance_slots import Slot
 from regraft.retrieval.store.packing import SCALE_BYTES, pack, unpack
 from regraft.retrieval.store.protocol import Origin, Records
 
+NO_ROW = "false"
+"""The filter that no row passes."""
+
 
 def put_rows(records: Records, slot: Slot, schema: pa.Schema) -> pa.Table:
     """Return rows as a table of every column, without a vector in any other space."""
