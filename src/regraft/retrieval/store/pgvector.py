@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
-from pg8000.native import Connection
 
 from regraft.errors import StoreError
 from regraft.retrieval.store.checks import (
@@ -28,7 +27,7 @@ from regraft.retrieval.store.pgvector_rows import (
     taken,
 )
 from regraft.retrieval.store.pgvector_search import candidates, select_rows
-from regraft.retrieval.store.pgvector_server import Address, Server, code_of
+from regraft.retrieval.store.pgvector_server import Address, Connection, Server, code_of
 from regraft.retrieval.store.pgvector_tables import (
     IS_NO_TABLE,
     MAX_HALF_DIMENSION,

@@ -213,9 +213,20 @@ def _connected(address: Address) -> Connection:
             ssl_context=_ssl_context(address),
             application_name="regraft",
         )
+    except InterfaceError as error:
+        link.close()
+        raise _refusal(error) from None
     except BaseException:
         link.close()
         raise
+
+
+def _refusal(error: BaseException) -> BaseException:
+    """Why a connection failed: a server that refuses a client hangs up, and the driver trips over that."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, DatabaseError):
+        inner = inner.__context__
+    return inner or error
 
 
 def _socket_to(address: Address) -> socket.socket:

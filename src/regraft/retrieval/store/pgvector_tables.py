@@ -7,10 +7,8 @@ scan under way would keep `ALTER TABLE` from opening another space.
 
 from dataclasses import dataclass
 
-from pg8000.native import Connection, DatabaseError
-
 from regraft.errors import StoreError
-from regraft.retrieval.store.pgvector_server import Address, code_of
+from regraft.retrieval.store.pgvector_server import Address, Connection, DatabaseError, code_of
 from regraft.retrieval.store.protocol import Layout
 
 OLDEST_PGVECTOR = (0, 7)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32
-from pg8000.native import Connection
 
 from regraft.retrieval.store.pgvector_rows import array_of, copied, encoded
+from regraft.retrieval.store.pgvector_server import Connection
 from regraft.retrieval.store.pgvector_tables import Space, Tables
 from regraft.retrieval.store.protocol import Layout, Origin
 

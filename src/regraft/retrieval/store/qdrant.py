@@ -252,6 +252,8 @@ class QdrantStore:
             if not spaces.open:
                 raise StoreError(f"{self.engine.place} holds nothing yet; expected rows to index.")
             vectors = {each.vector: each.layout.dimension for each in spaces.open if not each.layout.packed}
+            # What a process left that died while it opened a space.
+            self.engine.close_vector(Space(spaces.next_number, Layout("", 0)).vector)
             self.engine.index(vectors, neighbours, build_candidates)
             self._declare(replace(spaces, indexed=True))
 

@@ -31,6 +31,7 @@ Answer = TypeVar("Answer")
 # 10,000 KB are for servers with many collections.
 INDEXED_FROM_KB, WALKED_FROM_KB = 2_000, 2_000
 IS_TAKEN = "WouldBlock"  # in the words of the engine for a folder that another process has open
+IS_AT_ODDS = "Incompatible configs"
 POLL_S = 0.05
 IN_SIGHT = 100  # points that a walk through the graph keeps in sight
 
@@ -43,6 +44,7 @@ class _Shard:
     def __init__(self, folder: Path) -> None:
         self.turn = RLock()
         self._folder = folder
+        self._config = folder / "edge_config.json"
         self._loaded: list[edge.EdgeShard] = []
         weakref.finalize(self, _close_all, self._loaded)
 
@@ -63,6 +65,11 @@ class _Shard:
                 self._loaded.append(edge.EdgeShard.load(str(self._folder), config))
             # The engine has no exception of its own: everything it raises is a plain Exception.
             except Exception as error:
+                if IS_AT_ODDS in str(error) and self._config.exists():
+                    # The death of a process while vectors got another name can leave this file behind the
+                    # vectors themselves, and the engine then refuses both (0.9.0). It can do without.
+                    self._config.unlink()
+                    continue
                 if IS_TAKEN not in str(error):
                     raise
                 if monotonic() >= until:
