@@ -2,11 +2,11 @@
 
     python benchmarks/upgrade_fits.py CACHE --seed 0
 
-CACHE holds what `upgrade_backbones.py` made; CACHE/fits/<metric>-<setting>-<seed>-<method>.npz is what becomes of
-the 10,000 test pictures. Interrupted, it goes on where it was. About 20 minutes a seed on one idle core.
+CACHE holds what `upgrade_backbones.py` made; CACHE/fits/<metric>-<setting>-<seed>-<method>.npz is what
+becomes of the 10,000 test pictures. Interrupted, it goes on where it was. Half an hour a seed on an idle core.
 
-Everything is learned from the training pictures, as they are and mirrored. The test pictures are the gallery and
-the queries; 5,000 training pictures are held out, to learn from them how far a transformation errs.
+Everything is learned from the training pictures, as they are and mirrored. The test pictures are the gallery
+and the queries; 5,000 training pictures are held out, to learn from them how far a transformation errs.
 """
 
 import argparse

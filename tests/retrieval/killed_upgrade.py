@@ -492,7 +492,7 @@ def main(kind: str, place: str, folder: Path, num_kills: int) -> None:
     for name, steps in UPGRADES.items():
         killer.run(steps, next(each), references[name], killing=False)
     num_upgrades = 0
-    while killer.kills.total() < num_kills:
+    while killer.kills.total() < num_kills or {*killer.kills, *killer.between} != KILLED_WITHIN.keys():
         for name, steps in UPGRADES.items():
             killer.run(steps, next(each), references[name], killing=True)
             num_upgrades += 1

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import regraft
-from regraft.cli import convert, demo, export, fuse, gallery, listing, side, train
+from regraft.cli import convert, demo, export, fuse, gallery, listing, side, train, upgrade
 from regraft.errors import RegraftError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(side.side)
 app.command()(fuse.fuse)
 app.command()(export.export)
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(upgrade.app, name="upgrade")
 app.command("import")(convert.import_weights)
 app.command()(convert.publish)
 app.command()(listing.models)

@@ -45,7 +45,7 @@ def training_chart(events: Sequence[Event]) -> str:
         loss, top1 = figure.subplots(1, 2, width_ratios=(3, 2))
         _draw_loss(loss, events)
         _draw_top1(top1, [event for event in events if "top1" in event.evaluation])
-        return _svg(figure, "training")
+        return svg_of(figure, "training")
 
 
 def latency_chart(latencies: Mapping[int, Mapping[str, Latency]]) -> str:
@@ -60,7 +60,7 @@ def latency_chart(latencies: Mapping[int, Mapping[str, Latency]]) -> str:
         panels = figure.subplots(1, len(latencies), sharey=True, squeeze=False)[0]
         for axes, (batch_size, candidates) in zip(panels, latencies.items(), strict=True):
             _draw_latency(axes, batch_size, candidates)
-        return _svg(figure, "latency")
+        return svg_of(figure, "latency")
 
 
 def smoothed(values: Sequence[float], width: int) -> np.ndarray:
@@ -111,7 +111,7 @@ def _draw_latency(axes: Axes, batch_size: int, candidates: Mapping[str, Latency]
     axes.margins(x=0.15)
 
 
-def _svg(figure: Figure, name: str) -> str:
+def svg_of(figure: Figure, name: str) -> str:
     """The figure as an SVG element to be put into a page; `name` keeps its ids apart from others'."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):

@@ -8,12 +8,14 @@ from jaxtyping import Float, Float32, Float64, Int64
 
 from regraft.errors import ShapeError, VectorError
 
-Prepare = Callable[[Float[np.ndarray, "n d"]], Float32[np.ndarray, "n e"]]
+Prepare = Callable[[Float[np.ndarray, "n d"], Float64[np.ndarray, " n"]], Float32[np.ndarray, "n e"]]
+"""From vectors and their lengths to rows of a matrix product."""
 
 # Squares of longer vectors overflow float32; shorter ones have no direction in it. A gallery refuses both.
 SHORTEST, LONGEST = 1e-15, 1e15
 
-BLOCK_ROWS = 16_384
+BLOCK_ROWS = 1024
+"""Rows prepared at a time; what they need stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -31,25 +33,27 @@ class Metric:
 
 
 def prepared(
-    prepare: Prepare, vectors: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"]
-) -> Float32[np.ndarray, "m e"]:
-    """Return chosen rows of `vectors`, ready for the product, reading a block at a time.
+    prepare: Prepare, *sources: tuple[Float[np.ndarray, "_ d"], Int64[np.ndarray, " _"]]
+) -> Float32[np.ndarray, "n e"]:
+    """Return vectors ready for the product, one source below the other, reading a block at a time.
 
     Args:
         prepare: One side of a metric.
-        vectors: May be a memory-mapped file.
-        rows: Which, in the order wanted.
+        sources: Vectors, which may be a memory-mapped file, and which of their rows, in the order wanted.
 
     Raises:
         VectorError: A row is not finite, or has no direction in float32.
     """
-    width = prepare(np.ones((1, vectors.shape[1]), np.float32)).shape[1]
-    out = np.empty((len(rows), width), np.float32)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        chosen = rows[start : start + BLOCK_ROWS]
-        block = vectors[chosen]
-        _check(block, chosen)
-        out[start : start + BLOCK_ROWS] = prepare(block)
+    dimension = sources[0][0].shape[1]
+    width = prepare(np.ones((1, dimension), np.float32), np.ones(1)).shape[1]
+    out = np.empty((sum(len(rows) for _, rows in sources), width), np.float32)
+    end = 0
+    for vectors, rows in sources:
+        for first in range(0, len(rows), BLOCK_ROWS):
+            chosen = rows[first : first + BLOCK_ROWS]
+            block = vectors[chosen]
+            start, end = end, end + len(chosen)
+            out[start:end] = prepare(block, _checked_lengths(block, chosen))
     return out
 
 
@@ -60,35 +64,42 @@ def check_widths(**vectors: Float[np.ndarray, "_ _"]) -> None:
         raise ShapeError(f"Vectors to be compared have dimensions {widths}; expected one and the same.")
 
 
-def _check(block: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " n"]) -> None:
-    lengths = _lengths(block)
+def _checked_lengths(
+    block: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
+    wide = block.astype(np.float64)
+    lengths = np.sqrt(np.einsum("nd,nd->n", wide, wide))
     bad = np.flatnonzero(~((lengths >= SHORTEST) & (lengths <= LONGEST)))  # this way round, NaN is bad
     if len(bad) > 0:
         raise VectorError(
             f"The vector in row {rows[bad[0]]} has length {lengths[bad[0]]:g}; "
             f"expected finite numbers and a length of {SHORTEST:g} to {LONGEST:g}."
         )
+    return lengths
 
 
-def _lengths(vectors: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
-    wide = vectors.astype(np.float64)
-    return np.sqrt(np.einsum("nd,nd->n", wide, wide))
+def _unit(
+    vectors: Float[np.ndarray, "n d"], lengths: Float64[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n d"]:
+    return (vectors / lengths[:, None]).astype(np.float32)
 
 
-def _unit(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    return (vectors / _lengths(vectors)[:, None]).astype(np.float32)
+def _minus_unit(
+    vectors: Float[np.ndarray, "n d"], lengths: Float64[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n d"]:
+    return -_unit(vectors, lengths)
 
 
-def _minus_unit(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    return -_unit(vectors)
+def _minus_twice(
+    vectors: Float[np.ndarray, "n d"], lengths: Float64[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n d_plus_1"]:
+    return np.hstack([-2 * vectors, np.ones((len(vectors), 1))]).astype(np.float32)
 
 
-def _minus_twice(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d_plus_1"]:
-    return np.hstack([-2 * vectors, np.ones((len(vectors), 1), vectors.dtype)]).astype(np.float32)
-
-
-def _with_square(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d_plus_1"]:
-    return np.hstack([vectors, _lengths(vectors)[:, None] ** 2]).astype(np.float32)
+def _with_square(
+    vectors: Float[np.ndarray, "n d"], lengths: Float64[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n d_plus_1"]:
+    return np.hstack([vectors, lengths[:, None] ** 2]).astype(np.float32)
 
 
 COSINE = Metric("cosine", queries=_minus_unit, gallery=_unit)

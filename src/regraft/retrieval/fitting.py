@@ -158,10 +158,12 @@ def _rungs(pairs: Pairs, head: Head | None) -> Iterator[_Rung]:
     yield _Rung("fct", methods.fct, few)
     yield _Rung("head_free", methods.head_free, few)
     yield _Rung("label_free", lambda lesson: methods.label_free(lesson, _given(head)), few or no_head)
-    unlabelled = _unlabelled(pairs, head)
     yield _Rung(
-        "fastfill", lambda lesson: methods.fastfill(lesson, _given(head)), few or no_head or unlabelled
+        "fastfill",
+        lambda lesson: methods.fastfill(lesson, _given(head)),
+        few or no_head or _unlabelled(pairs, head),
     )
+    yield _Rung("by_class", methods.by_class, few or _unlabelled(pairs, None))
 
 
 def _given(head: Head | None) -> Head:

@@ -3,7 +3,7 @@
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 
 from regraft.errors import RecipeError, ShapeError
 from regraft.retrieval.distances import Metric, check_widths, prepared
@@ -38,17 +38,44 @@ class Mixture:
         _check(transformed, native, order, stops)
         self.metric: Final = metric
         self.dimension: Final = native.shape[1]
-        self.num_rows: Final = len(order)
+        self.num_items: Final = len(order)
         self.num_points: Final = len(stops)
         # An item that is native from the first point on needs no transformed vector, and the other way round.
-        self.first_transformed: Final = int(stops[0])
-        self.end_native: Final = int(stops[-1])
-        self.transformed: Final = prepared(metric.gallery, transformed, order[self.first_transformed :])
-        self.native: Final = prepared(metric.gallery, native, order[: self.end_native])
-        self.place: Final = np.empty_like(order)
-        self.place[order] = np.arange(len(order))
-        self.segment: Final = np.searchsorted(stops, np.arange(len(order)), side="right")
-        """By place: the first point at which the item is native."""
+        self._first, self._last = int(stops[0]), int(stops[-1])
+        self._stops = stops
+        self._place = np.empty_like(order)
+        self._place[order] = np.arange(len(order))
+        sources = (transformed, order[self._first :]), (native, order[: self._last])
+        self.vectors: Final = prepared(metric.gallery, *sources)
+        """Transformed ones, then native ones, both in the order of backfilling."""
+        self.num_transformed: Final = len(order) - self._first
+        segments = np.searchsorted(stops, np.arange(len(order)), side="right")
+        self.segment: Final = np.concatenate([segments[self._first :], segments[: self._last]])
+        """The first point, of each vector, at which a transformed one is gone, or a native one is there."""
+
+    def coming(self, points: range) -> slice:
+        """The native vectors that were not there before the first of some consecutive points."""
+        start = self._stops[points[0] - 1] if points[0] > 0 else 0
+        return slice(self.num_transformed + int(start), self.num_transformed + int(self._stops[points[-1]]))
+
+    def going(self, points: range) -> slice:
+        """The transformed vectors that are gone at the last of some consecutive points, and were not before."""
+        start = self._stops[points[0] - 1] if points[0] > 0 else self._first
+        return slice(int(start) - self._first, int(self._stops[points[-1]]) - self._first)
+
+    def rows_of(self, items: Int64[np.ndarray, " r"]) -> Int64[np.ndarray, " s"]:
+        """The rows in `vectors` of some items, one or two each."""
+        places = self._place[items]
+        transformed = places[places >= self._first] - self._first
+        native = places[places < self._last] + self.num_transformed
+        return np.concatenate([transformed, native])
+
+    def lifetimes(
+        self, rows: Int64[np.ndarray, " s"]
+    ) -> tuple[Int32[np.ndarray, " s"], Int32[np.ndarray, " s"]]:
+        """The first point at which each of some vectors counts, and the first at which it counts no more."""
+        segment, native = self.segment[rows].astype(np.int32), rows >= self.num_transformed
+        return np.where(native, segment, 0), np.where(native, self.num_points, segment)
 
     @classmethod
     def whole(cls, vectors: Float[np.ndarray, "n d"], metric: Metric) -> "Mixture":

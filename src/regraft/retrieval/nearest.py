@@ -36,7 +36,7 @@ def nearest(
     """
     mixture = Mixture.whole(gallery, metric)
     _check_k(k, mixture)
-    rows = [_first(distances, k) for distances in _distances(queries, mixture.transformed, mixture, own_row)]
+    rows = [_first(distances, k) for distances in _distances(queries, mixture, own_row)]
     return np.array(rows, np.int64).reshape(len(queries), k)
 
 
@@ -96,32 +96,27 @@ def exposure_ratio(
         raise RecipeError(f"{num_native} items are native; expected at least 1.")
     mixture = Mixture(transformed, native, order, np.array([num_native]), metric)
     _check_k(k, mixture)
-    vectors = np.concatenate([mixture.native, mixture.transformed])
-    own_place = np.append(mixture.place, -1)[own_row]
-    shares = [
-        _share(distances, k, num_native) for distances in _distances(queries, vectors, mixture, own_place)
-    ]
+    native_rows = np.arange(len(mixture.vectors)) >= mixture.num_transformed
+    shares = [_share(distances, k, native_rows) for distances in _distances(queries, mixture, own_row)]
     if not shares:
         raise ShapeError("Exposure was asked for without a query; expected at least one.")
-    return float(np.mean(shares)) / (num_native / mixture.num_rows)
+    return float(np.mean(shares)) / (num_native / mixture.num_items)
 
 
 def _distances(
     queries: Float[np.ndarray, "q d"],
-    vectors: Float32[np.ndarray, "n e"],
     mixture: Mixture,
-    own: Int64[np.ndarray, " q"],
+    own_row: Int64[np.ndarray, " q"],
 ) -> Iterator[Float32[np.ndarray, " n"]]:
     mixture.check_queries(queries)
-    if len(own) != len(queries):
-        raise ShapeError(f"Got {len(queries)} queries and own rows of {len(own)}; expected one a query.")
-    ready = prepared(mixture.metric.queries, queries, np.arange(len(queries)))
-    step = block_queries(mixture.num_rows)
+    if len(own_row) != len(queries):
+        raise ShapeError(f"Got {len(queries)} queries and own rows of {len(own_row)}; expected one a query.")
+    ready = prepared(mixture.metric.queries, (queries, np.arange(len(queries))))
+    step = block_queries(len(mixture.vectors))
     for start in range(0, len(queries), step):
-        distances = ready[start : start + step] @ vectors.T
-        for row, own_row in zip(distances, own[start : start + step].tolist(), strict=True):
-            if own_row >= 0:
-                row[own_row] = np.inf
+        distances = ready[start : start + step] @ mixture.vectors.T
+        for row, own in zip(distances, own_row[start : start + step, None], strict=True):
+            row[mixture.rows_of(own[own >= 0])] = np.inf
             yield row
 
 
@@ -131,11 +126,11 @@ def _first(distances: Float32[np.ndarray, " n"], k: int) -> Int64[np.ndarray, " 
     return rows[np.argsort(distances[rows], kind="stable")[:k]]
 
 
-def _share(distances: Float32[np.ndarray, " n"], k: int, num_native: int) -> float:
-    near: Bool[np.ndarray, " n"] = distances <= np.partition(distances, k - 1)[k - 1]
-    return np.count_nonzero(near[:num_native]) / np.count_nonzero(near)
+def _share(distances: Float32[np.ndarray, " n"], k: int, native: Bool[np.ndarray, " n"]) -> float:
+    near = distances <= np.partition(distances, k - 1)[k - 1]
+    return np.count_nonzero(near & native) / np.count_nonzero(near)
 
 
 def _check_k(k: int, mixture: Mixture) -> None:
-    if not 1 <= k < mixture.num_rows:
-        raise RecipeError(f"k is {k}; expected 1 to {mixture.num_rows - 1}, fewer than the gallery's items.")
+    if not 1 <= k < mixture.num_items:
+        raise RecipeError(f"k is {k}; expected 1 to {mixture.num_items - 1}, fewer than the gallery's items.")

@@ -24,14 +24,15 @@ class Pairs:
             It names the column and the row.
     """
 
+    # Every column names its own number of rows, so that a wrong one gets the message that names it.
     ids: list[str]
-    old: Float32[np.ndarray, "n d_old"]
+    old: Float32[np.ndarray, "n_old d_old"]
     """By the model that made the gallery, as the gallery holds them."""
-    new: Float32[np.ndarray, "n d_new"]
+    new: Float32[np.ndarray, "n_new d_new"]
     """By the model that shall replace it, as the gallery would hold them."""
-    side: Float32[np.ndarray, "n d_side"] | None = None
+    side: Float32[np.ndarray, "n_side d_side"] | None = None
     """By a further model that ran when the items were added; `None` if there was none."""
-    labels: Int[np.ndarray, " n"] | None = None
+    labels: Int[np.ndarray, " n_labels"] | None = None
     """Class of each item, from 0; `None` if unknown."""
 
     def __post_init__(self) -> None:

@@ -51,7 +51,7 @@ def from_table(
 
 
 def _read(table: str | Path | pa.Table) -> tuple[str, Mapping[str, pa.ChunkedArray]]:
-    """A name for the table, and all of its columns: pairs are few, so the unwanted ones need not be spared."""
+    """A name for the table, and all of its columns. Pairs are few: the unwanted need not be spared."""
     if isinstance(table, str | Path):
         opened, where = _open(Path(table)), str(table)
     else:

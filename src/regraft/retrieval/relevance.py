@@ -86,7 +86,7 @@ class Relevance:
         counts = sizes[self.group] if len(sizes) > 0 else np.zeros(0, np.int64)
         own_counts = [
             own >= 0 and _contains(self.groups[group], own)
-            for own, group in zip(self.own_row, self.group, strict=True)
+            for own, group in zip(self.own_row.tolist(), self.group.tolist(), strict=True)
         ]
         return counts - np.array(own_counts, np.int64)
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 from regraft.data.stream import Order
 from regraft.retrieval.objectives import NearOrthogonal, Objective
 from regraft.retrieval.pairs import Pairs
-from regraft.retrieval.transform import Affine, Transformation, UncertainTwoBranch
+from regraft.retrieval.transform import Affine, Transformation
 from regraft.train.task import Batch
 
 
@@ -65,7 +65,7 @@ class AlignWithVariance:
     the alignment error under the variance; the released code, followed here, puts both.
 
     Args:
-        model: What is trained.
+        model: What is trained, and knows its log-variance.
         objectives: Added up row by row.
         held_out: Pairs to judge on.
         freeze_norms_after: See `Align`.
@@ -73,7 +73,7 @@ class AlignWithVariance:
 
     def __init__(
         self,
-        model: UncertainTwoBranch,
+        model: Transformation,
         objectives: Sequence[Objective],
         held_out: Pairs,
         *,
@@ -88,6 +88,7 @@ class AlignWithVariance:
         """The one term above."""
         freeze_norms(self.model, frozen=step >= self._freeze_norms_after)
         z, log_variance = self.model(batch["old"], batch.get("side"))
+        assert log_variance is not None, "the model knows its log-variance"
         error = torch.stack([objective(z, batch) for objective in self._objectives]).sum(dim=0)
         return {"attenuated": attenuated(error, log_variance).mean()}
 

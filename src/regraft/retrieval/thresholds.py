@@ -7,7 +7,7 @@ CHUNK = 32_768
 """Values looked up at a time; what they need stays in the processor's cache."""
 
 FEWEST_CELLS, MOST_CELLS = 2**12, 2**18
-CELLS_PER_THRESHOLD = 16
+CELLS_PER_THRESHOLD = 8
 
 STEPS = 3
 """Thresholds tried one by one within a cell before a binary search does the rest."""

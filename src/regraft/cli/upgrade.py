@@ -1,0 +1,331 @@
+"""`regraft upgrade`: replace the model of a gallery while it answers."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regraft.cli.printing import AsJson, Gallery, Workspace, duration, echo, echo_json, short, size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from regraft.recipes.forecast import Point
+    from regraft.recipes.pairing import PairSource
+    from regraft.recipes.place import Place
+    from regraft.recipes.upgrade import UpgradeStatus
+    from regraft.recipes.upgrade_plan import UpgradePlan
+    from regraft.retrieval.encoding import Executor
+    from regraft.retrieval.ledger_entries import Progress
+
+app = typer.Typer(
+    no_args_is_help=True, help="Replace the model of a gallery while it answers: plan, run, look, go back."
+)
+
+
+class Machine(StrEnum):
+    """Where a model runs."""
+
+    HERE = "here"
+    RAY = "ray"
+
+
+On = Annotated[Machine, typer.Option("--on", help="Where the model runs: here, or on a Ray cluster.")]
+
+
+@app.command()
+def plan(
+    gallery: Gallery,
+    model: Annotated[Path, typer.Option(help="The new model's file.")],
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=10, help="Random items to learn from.", show_default="as many as it takes"),
+    ] = None,
+    pairs_from: Annotated[
+        list[Path] | None,
+        typer.Option(help="Learn from these pictures instead, such as those the new model was trained on."),
+    ] = None,
+    pairs_file: Annotated[
+        Path | None,
+        typer.Option(help="Learn from a table of vectors: columns old, new, and if you like side, label."),
+    ] = None,
+    old: Annotated[Path | None, typer.Option(help="Learn from vectors in .npy files: the old ones.")] = None,
+    new: Annotated[Path | None, typer.Option(help="And the new ones, in the same order.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="What resembles what: `folder` (each picture's folder), or a CSV of id,label."),
+    ] = None,
+    side: Annotated[bool, typer.Option(help="Use the gallery's side-information, if it has any.")] = True,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    workspace: Workspace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what upgrading GALLERY to a new model will cost and bring, and when to stop. Touches no row.
+
+    Learns to compute the new model's vectors from the old ones, and tries it on pairs that it did not learn
+    from. Without labels it can only tell how well the new model is imitated.
+    """
+    from regraft.recipes import upgrade_plan as recipe
+    from regraft.recipes.labels import labels_from
+    from regraft.recipes.place import place_of
+
+    place = place_of(gallery, workspace)
+    source = _pair_source(place, pairs, pairs_from, pairs_file, old, new, seed=seed)
+    with _bar() as bars:
+        found = recipe.plan(
+            place,
+            model,
+            pairs=source,
+            labels=labels_from(labels),
+            use_side=side,
+            seed=seed,
+            watch=lambda what, done, total: _show(bars, what, done, total),
+        )
+    page = (place.upgrade / "plan.html").absolute()
+    echo_json(asdict(found) | {"page": str(page)}) if as_json else _echo_plan(found, page)
+
+
+@app.command()
+def run(
+    gallery: Gallery,
+    until: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Share of rows to encode anew.", show_default="the plan's recommended stop"
+        ),
+    ] = None,
+    on: On = Machine.HERE,
+    workspace: Workspace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out the plan: compute new vectors, switch queries to the new model, encode rows anew.
+
+    The gallery answers all the while, and pictures may be added. Ctrl-C when you like: the same command goes
+    on where it stopped.
+    """
+    from regraft.recipes import upgrade as recipe
+    from regraft.recipes.place import place_of
+
+    place = place_of(gallery, workspace)
+    with _bar() as bars:
+        state = recipe.run(
+            place, until=until, executor=_executor(on), watch=lambda stage: _show_stage(bars, stage)
+        )
+    _tell(state, as_json=as_json)
+
+
+@app.command()
+def pause(gallery: Gallery, workspace: Workspace = None, as_json: AsJson = False) -> None:
+    """Stop whoever works on the upgrade after the batch in flight. `run` goes on."""
+    from regraft.recipes import upgrade as recipe
+    from regraft.recipes.place import place_of
+
+    _tell(recipe.pause(place_of(gallery, workspace)), as_json=as_json)
+
+
+@app.command()
+def status(gallery: Gallery, workspace: Workspace = None, as_json: AsJson = False) -> None:
+    """Say how far the upgrade is. Disturbs nobody."""
+    from regraft.recipes import upgrade as recipe
+    from regraft.recipes.place import place_of
+
+    _tell(recipe.status(place_of(gallery, workspace)), as_json=as_json)
+
+
+@app.command()
+def rollback(
+    gallery: Gallery, on: On = Machine.HERE, workspace: Workspace = None, as_json: AsJson = False
+) -> None:
+    """Answer by the old model again, and forget the new vectors. Possible until `finish`."""
+    from regraft.recipes import upgrade as recipe
+    from regraft.recipes.place import place_of
+
+    with _bar() as bars:
+        state = recipe.rollback(
+            place_of(gallery, workspace),
+            executor=_executor(on),
+            watch=lambda stage: _show_stage(bars, stage),
+        )
+    _tell(state, as_json=as_json)
+
+
+@app.command()
+def finish(gallery: Gallery, workspace: Workspace = None, as_json: AsJson = False) -> None:
+    """Forget the old vectors. There is no way back.
+
+    Rows that were not encoded anew keep the vectors that were computed for them.
+    """
+    from regraft.recipes import upgrade as recipe
+    from regraft.recipes.place import place_of
+
+    _tell(recipe.finish(place_of(gallery, workspace)), as_json=as_json)
+
+
+def _pair_source(
+    place: "Place",
+    num: int | None,
+    pictures: list[Path] | None,
+    table: Path | None,
+    old: Path | None,
+    new: Path | None,
+    *,
+    seed: int,
+) -> "PairSource":
+    from regraft.recipes.pairing import FromGallery, Given
+    from regraft.retrieval.pairs import from_npy
+    from regraft.retrieval.pairtable import from_named_columns
+
+    if (old is None) != (new is None):
+        raise typer.BadParameter("--old and --new belong together.")
+    ways = {"--pairs-from": pictures, "--pairs-file": table, "--old": old}
+    chosen = [name for name, way in ways.items() if way]
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"{' and '.join(chosen)} are two ways to bring pairs; expected one.")
+    if pictures:
+        return _from_pictures(place, pictures)
+    if table is not None:
+        return Given(from_named_columns(table))
+    if old is not None and new is not None:
+        return Given(from_npy(old, new))
+    return FromGallery(num, seed)
+
+
+def _from_pictures(place: "Place", pictures: list[Path]) -> "PairSource":
+    from regraft.recipes.encoders import Encoders
+    from regraft.recipes.pairing import FromPictures
+    from regraft.recipes.upgrade_plan import complete_side
+
+    store, encoders = place.open(), Encoders(place)
+    side = complete_side(store)
+    return FromPictures(pictures, encoders.of(place.served(store)), side and encoders.of(side))
+
+
+def _executor(on: Machine) -> "Executor":
+    from regraft.retrieval.encoding import here
+
+    if on is Machine.HERE:
+        return here
+    from regraft.retrieval.on_ray import on_ray
+
+    return on_ray()
+
+
+@contextmanager
+def _bar() -> "Generator[Bars]":
+    """Bars on stderr if that is a terminal, else nothing."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+        yield bars
+
+
+def _show(bars: "Bars", what: str, done: int, total: int) -> None:
+    """Move the bar of one thing that is being done; a new one takes the old one's place."""
+    same = [task.id for task in bars.tasks if task.description == what]
+    if not same:
+        for task in bars.tasks:
+            bars.remove_task(task.id)
+        same = [bars.add_task(what, total=total or None)]
+    bars.update(same[0], completed=done, total=total or None)
+
+
+STAGES = {
+    "transform": "computing new vectors",
+    "backfill": "encoding rows anew",
+    "return": "encoding new rows by the old model",
+}
+
+
+def _show_stage(bars: "Bars", stage: "Progress") -> None:
+    _show(bars, STAGES[stage.stage], stage.items_done, stage.items_total)
+
+
+def _echo_plan(found: "UpgradePlan", page: Path) -> None:
+    forecast, cost = found.forecast, found.cost
+    old, new = (f"{one.architecture or 'unknown model'} ({one.dimension})" for one in (found.old, found.new))
+    echo(f"{cost.num_rows:,} rows: from {old} to {new}, learned from {found.num_pairs:,} pairs")
+    echo(found.reason)
+    for rung in found.rungs:
+        if rung.why_not is None and rung.start is not None and rung.mean is not None:
+            echo(f"  {rung.name:<16} {100 * rung.start:5.1f} at the start, {100 * rung.mean:5.1f} on average")
+        else:
+            echo(f"  {rung.name:<16} does not apply: {rung.why_not}")
+    echo("")
+    echo(f"cost: {size(cost.transform_bytes)} of new vectors, computed in {duration(cost.transform_s)}, and")
+    echo(
+        "  no row can be encoded anew: no source could be read"
+        if cost.encode_s is None
+        else f"  {1000 * cost.encode_s:.1f} ms for every row that is encoded anew, reading included"
+    )
+    echo("")
+    echo(f"expected {forecast.name} (%), on {forecast.num_queries:,} held-out pairs:")
+    echo(f"  {'before':>7}  {_quality(forecast.before)}")
+    for point in _shown(found):
+        seconds = cost.backfill_s(point.share)
+        takes = "" if seconds is None else f"   {duration(seconds)} of encoding"
+        echo(f"  {100 * point.share:6.0f}%  {_quality(point)}{takes}")
+    echo("")
+    if found.gone:
+        echo(f"{len(found.gone):,} of the items looked at cannot be encoded again")
+    echo(f"recommended stop: {100 * forecast.stop:.0f} % of the rows encoded anew")
+    echo(f"no row was touched; the plan with its curve: {page.as_uri()}")
+
+
+def _shown(found: "UpgradePlan") -> "list[Point]":
+    from regraft.recipes.forecast import shown_points
+
+    return shown_points(found.forecast.points)
+
+
+def _quality(point: "Point") -> str:
+    return f"{100 * point.mean:5.1f}  ({100 * point.low:.1f} to {100 * point.high:.1f})"
+
+
+def _tell(state: "UpgradeStatus", *, as_json: bool) -> None:
+    if as_json:
+        echo_json(asdict(state) | {"share": state.share})
+        return
+    answers = "new" if state.served == state.new_space else "old"
+    paused = ", paused" if state.is_paused else ""
+    echo(f"{'upgrade':<10} {state.phase.replace('_', ' ')}{paused}")
+    echo(f"{'answers':<10} by the {answers} model ({short(state.served)})")
+    echo(
+        f"{'rows':<10} {state.num_rows:,}: {state.num_native:,} encoded by the new model "
+        f"({100 * state.share:.1f} %), {state.num_transformed:,} computed, {state.num_lacking:,} without"
+    )
+    if state.worker:
+        worker = state.worker
+        echo(f"{'at work':<10} process {worker.process} on {worker.host} since {worker.since}")
+    for stage in state.stages:
+        left = f", {duration(stage.eta_s)} left" if state.worker and stage.eta_s else ""
+        echo(
+            f"{stage.name:<10} {stage.items_done:,} of {stage.items_total:,}; "
+            f"{duration(stage.compute_s)} computing, {duration(stage.store_s)} reading and writing{left}"
+        )
+    for name, reason in list(state.gone.items())[:10]:
+        echo(f"{'gone':<10} {name}: {reason}")
+    if len(state.gone) > 10:
+        echo(f"{'':<10} and {len(state.gone) - 10:,} more; --json lists them")
+    if (next_step := _next_step(state)) is not None:
+        echo(f"{'next':<10} {next_step}")
+
+
+def _next_step(state: "UpgradeStatus") -> str | None:
+    if state.phase in ("planned", "transforming", "ready"):
+        return "regraft upgrade run carries it out"
+    if state.phase == "rolling_back":
+        return "regraft upgrade rollback goes on"
+    if state.phase == "finishing":
+        return "regraft upgrade finish goes on"
+    if state.phase != "backfilling":
+        return None
+    if state.is_paused or state.share < state.stop:
+        return "regraft upgrade run goes on; rollback returns to the old model"
+    return "finish forgets the old vectors; run --until 1 encodes all rows; rollback returns to the old model"

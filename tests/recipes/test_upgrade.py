@@ -1,0 +1,315 @@
+"""Upgrades of real galleries: what a plan says, what each verb changes, and what is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from galleries import CLASSES, tree, write_model, write_pictures
+
+from regraft.errors import RecipeError, RunError, SampleError, StoreError
+from regraft.recipes import upgrade
+from regraft.recipes.encoders import Encoders, load_encoder, read_again
+from regraft.recipes.gallery import add, status
+from regraft.recipes.labels import FolderLabels, TableLabels, classify, labels_from
+from regraft.recipes.pairing import FromGallery, FromPictures, Given
+from regraft.recipes.place import place_of
+from regraft.recipes.search import search
+from regraft.recipes.upgrade_plan import plan, read_plan
+from regraft.retrieval.pairs import from_arrays
+from regraft.retrieval.store.lance import LanceStore
+
+NUM_PICTURES = 60
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "old": write_model(folder / "old.safetensors", 0),
+        "new": write_model(folder / "new.safetensors", 1, size_px=24),
+        "third": write_model(folder / "third.safetensors", 3),
+        "side": write_model(folder / "side.safetensors", 2, num_classes=0),
+    }
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> Path:
+    """A folder with pictures, a gallery of them, and the same gallery with an upgrade planned."""
+    folder = tmp_path_factory.mktemp("home")
+    write_pictures(folder / "pictures", NUM_PICTURES)
+    add(folder / "gallery", [folder / "pictures"], model=models["old"])
+    shutil.copytree(folder / "gallery", folder / "planned")
+    plan(folder / "planned", models["new"], pairs=FromGallery(20))
+    return folder
+
+
+@pytest.fixture
+def gallery(home: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(home / "gallery", tmp_path / "gallery")
+
+
+@pytest.fixture
+def planned(home: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(home / "planned", tmp_path / "planned")
+
+
+def rows_of(gallery: Path, space: str) -> dict[str, tuple[np.ndarray, str]]:
+    batches = LanceStore(gallery).scan(space=space)
+    return {
+        name: (vector, origin)
+        for rows in batches
+        for name, vector, origin in zip(rows.ids, rows.vectors, rows.origins, strict=True)
+    }
+
+
+def test_a_plan_touches_no_row(gallery: Path, models: dict[str, Path]) -> None:
+    before = tree(gallery)
+    told: list[str] = []
+    made = plan(
+        gallery, models["new"], labels=FolderLabels(), watch=lambda what, done, total: told.append(what)
+    )
+    after = tree(gallery)
+    assert {path: after[path] for path in before} == before
+    assert all(str(place_of(gallery).upgrade) in path for path in after.keys() - before.keys())
+    assert read_plan(place_of(gallery)) == made
+    assert made.num_pairs == NUM_PICTURES
+    assert {"encoding random pictures", "fitting procrustes"} <= set(told)
+
+    forecast, cost = made.forecast, made.cost
+    assert forecast.measure == "mean_average_precision"
+    assert [point.share for point in forecast.points] == [step / 20 for step in range(21)]
+    assert all(point.low <= point.mean <= point.high for point in (forecast.before, *forecast.points))
+    assert 0 <= forecast.stop <= 1
+    assert (cost.num_rows, cost.num_encoded) == (NUM_PICTURES, NUM_PICTURES)
+    assert cost.transform_bytes == NUM_PICTURES * 256 * 4
+    assert cost.encode_s is not None
+    assert cost.backfill_s(1.0) == 0.0, "every row was encoded to learn from"
+    page = (place_of(gallery).upgrade / "plan.html").read_text()
+    assert "<svg" in page
+    assert "src=" not in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    networks = {rung.name: rung.why_not for rung in made.rungs}
+    assert networks["procrustes"] is None
+    assert "fewer than" in str(networks["fct"])
+
+
+def test_without_labels_the_measure_is_imitation(gallery: Path, models: dict[str, Path]) -> None:
+    made = plan(gallery, models["new"])
+    assert made.forecast.is_imitation
+    assert "imitation" in made.forecast.name
+    assert made.forecast.points[-1].mean == 1.0
+    assert "imitation" in (place_of(gallery).upgrade / "plan.html").read_text()
+
+
+def test_from_plan_to_finish(planned: Path, home: Path, models: dict[str, Path]) -> None:
+    gallery, made = planned, read_plan(place_of(planned))
+    query = sorted((home / "pictures").rglob("*.png"))[:1]
+    assert search(gallery, query)[0].space == made.old.space
+    assert upgrade.status(gallery).phase == "planned"
+
+    half = upgrade.run(gallery, until=0.5)
+    assert (half.phase, half.ending, half.served) == ("backfilling", "budget", made.new.space)
+    # Whole batches are done, so a little more than half may be.
+    assert NUM_PICTURES / 2 <= half.num_native <= NUM_PICTURES
+    assert half.num_native + half.num_transformed == NUM_PICTURES
+    assert search(gallery, query)[0].space == made.new.space
+    old = rows_of(gallery, made.old.space)
+    assert len(old) == NUM_PICTURES
+
+    done = upgrade.run(gallery, until=1.0)
+    assert (done.num_native, done.ending) == (NUM_PICTURES, "done")
+    assert upgrade.run(gallery, until=1.0).num_native == NUM_PICTURES, "done again, it does nothing"
+    store, encoder = LanceStore(gallery), load_encoder(models["new"])
+    rows = store.get(sorted(rows_of(gallery, made.new.space)))
+    expected = encoder(read_again(rows.ids, rows.sources, encoder.preprocess).pictures)
+    np.testing.assert_allclose(rows.vectors, expected, atol=1e-5)
+
+    for _ in range(2):
+        assert upgrade.finish(gallery).phase == "finished"
+    assert [space.space for space in status(gallery).spaces] == [made.new.space]
+    with pytest.raises(RunError, match="finished"):
+        upgrade.rollback(gallery)
+    with pytest.raises(RunError):
+        upgrade.run(gallery)
+
+
+def test_until_nothing_only_switches(planned: Path) -> None:
+    gallery = planned
+    state = upgrade.run(gallery, until=0.0)
+    assert (state.phase, state.num_native, state.num_lacking) == ("backfilling", 20, 0)
+    made_for_the_plan = [
+        name for name, (_, origin) in rows_of(gallery, state.new_space).items() if origin == "native"
+    ]
+    with np.load(place_of(gallery).upgrade / "known.npz") as known:
+        assert sorted(known["ids"].tolist()) == sorted(made_for_the_plan)
+
+
+def test_a_rollback_gives_back_what_was(planned: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    gallery, made = planned, read_plan(place_of(planned))
+    before = rows_of(gallery, status(gallery).space)
+    upgrade.run(gallery, until=0.5)
+    more = write_pictures(tmp_path / "more", 4, seed=1)
+    add(gallery, more)
+    for _ in range(2):
+        assert upgrade.rollback(gallery).phase == "rolled_back"
+    after = rows_of(gallery, made.old.space)
+    assert len(after) == NUM_PICTURES + 4
+    assert all((after[name][0] == vector).all() for name, (vector, _) in before.items())
+    assert [space.space for space in status(gallery).spaces] == [made.old.space]
+    assert search(gallery, more[:1])[0].hits[0].source == str(more[0])
+    # The next plan puts this one aside.
+    plan(gallery, models["new"], pairs=FromGallery(20))
+    assert (gallery / "past_upgrades" / "001" / "ledger.sqlite").is_file()
+    assert upgrade.status(gallery).phase == "planned"
+
+
+def test_rows_may_be_added_at_any_time(planned: Path, tmp_path: Path) -> None:
+    gallery, made = planned, read_plan(place_of(planned))
+    add(gallery, write_pictures(tmp_path / "after the plan", 5, seed=1))
+    upgrade.run(gallery, until=0.5)
+    add(gallery, write_pictures(tmp_path / "after the switch", 5, seed=2))
+    new = rows_of(gallery, made.new.space)
+    assert len(new) == NUM_PICTURES + 10
+    assert len(rows_of(gallery, made.old.space)) == NUM_PICTURES + 10
+    state = upgrade.run(gallery, until=1.0)
+    assert state.num_native == state.num_rows == NUM_PICTURES + 10
+
+
+def test_what_is_gone_keeps_its_computed_vector(planned: Path, tmp_path: Path) -> None:
+    more = write_pictures(tmp_path / "more", 5, seed=1)
+    add(planned, more)
+    for path in more:
+        path.unlink()
+    state = upgrade.run(planned, until=1.0)
+    assert (state.num_native, state.num_transformed, len(state.gone)) == (NUM_PICTURES, 5, 5)
+    assert all("No such file" in reason for reason in state.gone.values())
+    assert upgrade.finish(planned).num_transformed == 5
+
+
+def test_side_information_is_used_where_it_helps(gallery: Path, models: dict[str, Path]) -> None:
+    add(gallery, [], side=models["side"])
+    side = status(gallery).spaces[1].space
+    draw = np.random.default_rng(0)
+    old, told = draw.normal(size=(2, NUM_PICTURES, 256)).astype(np.float32)
+    pairs = Given(from_arrays(old, told[:, ::-1], side=told))
+    assert plan(gallery, models["new"], pairs=pairs, use_side=False).side is None
+    assert plan(gallery, models["new"], pairs=pairs).side == side
+    assert upgrade.run(gallery, until=1.0).num_native == NUM_PICTURES
+    upgrade.finish(gallery)
+    # It is there for the upgrade after this one too.
+    assert status(gallery).spaces[1].space == side
+
+
+def test_pairs_can_come_from_elsewhere(gallery: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    place = place_of(gallery)
+    write_pictures(tmp_path / "training", 40, seed=4)
+    (tmp_path / "training" / "broken.png").write_bytes(b"")
+    store = place.open()
+    source = FromPictures([tmp_path / "training"], Encoders(place).of(place.served(store)))
+    made = plan(gallery, models["new"], pairs=source, labels=FolderLabels())
+    assert (made.num_pairs, made.cost.num_encoded) == (40, 0)
+    assert list(made.gone.values()) == ["empty file (the file has 0 bytes)"] or len(made.gone) == 1
+    assert made.cost.backfill_s(1.0) != 0.0
+    assert upgrade.run(gallery, until=0.0).num_native == 0
+
+    draw = np.random.default_rng(0)
+    old, new = draw.normal(size=(2, 30, 256)).astype(np.float32)
+    upgrade.rollback(gallery)
+    assert plan(gallery, models["new"], pairs=Given(from_arrays(old, new))).num_pairs == 30
+    with pytest.raises(SampleError, match="old vectors of the pairs have 9 numbers"):
+        plan(gallery, models["new"], pairs=Given(from_arrays(old[:, :9], new)))
+    add(gallery, [], side=models["side"])
+    with pytest.raises(SampleError, match="no side-information"):
+        plan(gallery, models["new"], pairs=Given(from_arrays(old, new)))
+
+
+def test_labels_from_a_table(gallery: Path, home: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    pictures = sorted((home / "pictures").rglob("*.png"))
+    lines = [f"{path},{path.parent.name}" for path in pictures[:40]]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "\n".join(lines))
+    made = plan(gallery, models["new"], labels=labels_from(str(tmp_path / "labels.csv")))
+    assert (made.num_pairs, made.num_unlabelled) == (40, NUM_PICTURES - 40)
+    with pytest.raises(SampleError, match="None of the 60 pairs has a label"):
+        plan(gallery, models["new"], labels=TableLabels({"somebody": "cat"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id\n1\n", "has the columns id"),
+        ("name,label\n1,cat\n", "has the columns name, label"),
+        ("id,label\n", "lists no items"),
+        ("id,label\n1,cat\n1,dog\n", "another label further up"),
+    ],
+)
+def test_labels_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(SampleError, match=message):
+        labels_from(str(tmp_path / "labels.csv"))
+    with pytest.raises(SampleError, match="is not a file"):
+        labels_from(str(tmp_path / "none.csv"))
+
+
+def test_classes_keep_the_numbers_of_the_model() -> None:
+    assert classify(["cat", "ant"], CLASSES).labels.tolist() == [2, 0]
+    strangers = classify(["cat", "dog", "ape"], CLASSES)
+    # Beyond the classifier's logits, where no method that reads them mistakes one class for another.
+    assert strangers.labels.tolist() == [2, 4, 3]
+    assert strangers.classes == (*CLASSES, "ape", "dog")
+
+
+def test_what_is_refused(gallery: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"No upgrade .* is planned"):
+        upgrade.run(gallery)
+    with pytest.raises(RunError, match="this very model"):
+        plan(gallery, models["old"])
+    with pytest.raises(StoreError, match="no gallery yet"):
+        plan(tmp_path / "nowhere", models["new"])
+    assert not (gallery / "upgrade").exists()
+
+    plan(gallery, models["new"], pairs=FromGallery(20))
+    with pytest.raises(RecipeError, match="until is 2"):
+        upgrade.run(gallery, until=2.0)
+    for verb in (upgrade.pause, upgrade.rollback, upgrade.finish):
+        with pytest.raises(RunError, match="was not begun"):
+            verb(gallery)
+    upgrade.run(gallery, until=0.0)
+    with pytest.raises(RunError, match=r"Another upgrade .* is backfilling"):
+        plan(gallery, models["third"])
+    (place_of(gallery).upgrade / "plan.json").write_text("{}")
+    with pytest.raises(RunError, match="cannot be read"):
+        upgrade.run(gallery)
+
+
+def test_a_plan_for_another_state_is_refused(planned: Path, models: dict[str, Path]) -> None:
+    gallery, made = planned, read_plan(place_of(planned))
+    store, third = LanceStore(gallery), load_encoder(models["third"])
+    store.open_space(third.layout)
+    rows = store.get(sorted(rows_of(gallery, made.old.space)))
+    store.fill(rows.ids, rows.vectors, space=third.space, origin="native")
+    store.serve(third.space)
+    with pytest.raises(RunError, match="answers in"):
+        upgrade.run(gallery)
+
+
+def test_an_upgrade_is_paused_from_elsewhere(planned: Path) -> None:
+    gallery = planned
+    paused: list[str] = []
+
+    def watch(progress: object) -> None:
+        paused.append(upgrade.pause(gallery).phase)
+
+    state = upgrade.run(gallery, until=1.0, watch=watch)
+    assert (state.ending, state.is_paused, len(paused)) == ("paused", True, 1)
+    assert upgrade.status(gallery).is_paused
+    assert upgrade.run(gallery, until=1.0).ending == "done"
+
+
+def test_the_state_can_be_written_down(planned: Path) -> None:
+    gallery = planned
+    state = upgrade.run(gallery, until=0.0)
+    assert replace(state, ending=None) == upgrade.status(gallery)
+    json.dumps({"phase": state.phase, "gone": dict(state.gone)})
