@@ -14,7 +14,7 @@ from search_for_ever import answer
 from regraft.retrieval.store.lance import LanceStore
 from regraft.retrieval.store.memory import MemoryStore
 
-NUM_KILLS = 10
+NUM_KILLS = 8
 NUM_CYCLES = 4
 PATIENCE_S = 60
 SEARCHER = Path(__file__).with_name("search_for_ever.py")

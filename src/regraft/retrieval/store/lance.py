@@ -159,8 +159,9 @@ class LanceStore:
                 ids, vectors, space=space, origin=origin, spaces=now.slots.layouts, seen=seen
             )
             slot = now.present(space)
-            chosen = ids if seen is None else now.unchanged(seen, slot)
-            whole = now.rows(chosen, table.schema.names)
+            whole = now.rows(ids, table.schema.names)
+            if seen is not None:
+                whole = now.unchanged(whole, seen, slot)
             if len(whole) == 0:
                 return 0
             merge = table.merge_insert("id").when_matched_update_all()

@@ -55,12 +55,14 @@ class Snapshot:
         assert slot is not None, "checked by the caller"
         return slot
 
-    def unchanged(self, seen: Records, slot: Slot) -> list[str]:
-        """The ids of rows that may still get a vector in `slot` that was made of what was seen of them."""
-        before = self.slots.of(seen.spaces[0]) if len(seen) else None
+    def unchanged(self, whole: pa.Table, seen: Records, slot: Slot) -> pa.Table:
+        """Those of some rows of every column that may still get a vector made of what was seen of them."""
+        before = self.slots.of(seen.spaces[0])
         if before is None:
-            return []
-        return unchanged(seen, self.find(seen.ids, before), self.find(seen.ids, slot))
+            return whole.slice(0, 0)
+        now, filled = (rows.records_from(rows.having_vector(whole, each), each) for each in (before, slot))
+        names = set(unchanged(seen, now, filled))
+        return whole.filter(pa.array([name in names for name in whole["id"].to_pylist()]))
 
     def chosen(self, slot: Slot, origin: Origin | None, lacking: str | None) -> str | None:
         """The filter for the rows that have a vector in a slot, of an origin, and none in another space."""
@@ -82,18 +84,16 @@ class Snapshot:
         return self._table.search().where(where).select(["id"]).to_arrow()["id"].to_pylist()
 
     def rows(self, ids: Sequence[str], columns: list[str]) -> pa.Table:
-        """Read some columns of those of some rows that are present, in any order."""
-        filters = [rows.any_of(part) for part in parts_of(ids)] or [rows.NO_ROW]
+        """Read some columns of those of some rows, at least one, that are present, in any order."""
         return pa.concat_tables(
-            self._table.search().where(where).select(columns).to_arrow() for where in filters
+            self._table.search().where(rows.any_of(part)).select(columns).to_arrow() for part in parts_of(ids)
         )
 
     def find(self, ids: Sequence[str], slot: Slot) -> Records:
         """Read those of some rows that are present and have a vector in a slot, in the order asked."""
         if not ids:
             return Records.empty(slot.layout.dimension)
-        found = self.rows(list(dict.fromkeys(ids)), rows.columns_of(slot))
-        found = found.filter(found[slot.origin].is_valid())
+        found = rows.having_vector(self.rows(list(dict.fromkeys(ids)), rows.columns_of(slot)), slot)
         place = {name: row for row, name in enumerate(found["id"].to_pylist())}
         order = [place[name] for name in ids if name in place]
         return rows.records_from(found.take(pa.array(order, pa.int64())), slot)

@@ -14,9 +14,6 @@ from regraft.retrieval.store.lance_slots import Slot
 from regraft.retrieval.store.packing import SCALE_BYTES, pack, unpack
 from regraft.retrieval.store.protocol import Origin, Records
 
-NO_ROW = "false"
-"""The filter that no row passes."""
-
 
 def put_rows(records: Records, slot: Slot, schema: pa.Schema) -> pa.Table:
     """Return rows as a table of every column, without a vector in any other space."""
@@ -54,6 +51,11 @@ def filled_rows(
 def columns_of(slot: Slot) -> list[str]:
     """The columns that `records_from` reads."""
     return ["id", slot.vector, slot.origin, "source"]
+
+
+def having_vector(table: pa.Table, slot: Slot) -> pa.Table:
+    """Those rows of a table that have a vector in a slot."""
+    return table.filter(table[slot.origin].is_valid())
 
 
 def records_from(table: pa.Table, slot: Slot) -> Records:
