@@ -1,0 +1,138 @@
+"""The bars that `upgrade.py` must clear, each read off its lines."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Line = Mapping[str, object]
+SLACK = 0.01
+"""One point of mean average precision, for seeds."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A claim, the figure it is about, and the least it may be."""
+
+    claim: str
+    value: Callable[["Lines", str], float]
+    least: float
+    slack: float
+
+
+class Lines:
+    """What was measured, over all seeds.
+
+    Args:
+        lines: As `upgrade.py` writes them, one a seed, setting, metric and method.
+    """
+
+    def __init__(self, lines: list[Line]) -> None:
+        self._lines = lines
+
+    def mean(self, field: str, **where: str) -> float:
+        """Mean of a field (with dots for depth) over the seeds; NaN if it was not measured."""
+        chosen = [line for line in self._lines if all(line.get(key) == value for key, value in where.items())]
+        values = [_field(line, field) for line in chosen]
+        return float(np.mean(values)) if values else float("nan")
+
+
+def _field(line: Line, path: str) -> float:
+    value: object = line
+    for key in path.split("."):
+        assert isinstance(value, Mapping)
+        value = value.get(key, float("nan"))
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def closed(setting: str, method: str) -> Callable[[Lines, str], float]:
+    return lambda lines, metric: lines.mean("gap_closed", setting=setting, metric=metric, method=method)
+
+
+def area(lines: Lines, metric: str, setting: str, method: str, order: str) -> float:
+    return lines.mean(f"auc.{order}", setting=setting, metric=metric, method=method)
+
+
+def over_fct(setting: str) -> Callable[[Lines, str], float]:
+    return lambda lines, metric: (
+        area(lines, metric, setting, "fastfill", "sigma") - area(lines, metric, setting, "fct", "random")
+    )
+
+
+def over_random(setting: str) -> Callable[[Lines, str], float]:
+    return lambda lines, metric: (
+        area(lines, metric, setting, "fastfill", "sigma") - area(lines, metric, setting, "fastfill", "random")
+    )
+
+
+def over_sigma(setting: str) -> Callable[[Lines, str], float]:
+    return lambda lines, metric: (
+        area(lines, metric, setting, "fastfill", "benefit")
+        - area(lines, metric, setting, "fastfill", "sigma")
+    )
+
+
+def label_free(setting: str) -> Callable[[Lines, str], float]:
+    return lambda lines, metric: (
+        area(lines, metric, setting, "label_free", "sigma")
+        - area(lines, metric, setting, "fastfill", "sigma")
+    )
+
+
+def bars() -> list[Bar]:
+    """Gap closed as a share, the rest in mean average precision. A point of slack is worth 1 / gap as a share."""
+    return [
+        Bar("A: ridge closes 40 % of the gap", closed("A", "ridge"), 0.40, SLACK),
+        Bar("A: FCT closes 48 %", closed("A", "fct"), 0.48, SLACK),
+        Bar(
+            "A: FCT with side-information (10,000 pictures of all classes) closes 62 %",
+            closed("A", "fct+side_b"),
+            0.62,
+            SLACK,
+        ),
+        Bar(
+            "A: FCT with side-information (the old model's pictures) closes 62 %",
+            closed("A", "fct+side_a"),
+            0.62,
+            SLACK,
+        ),
+        Bar("B: Procrustes closes 52 %", closed("B", "procrustes"), 0.52, SLACK),
+        Bar("B: FastFill closes 75 %", closed("B", "fastfill"), 0.75, SLACK),
+        *[
+            Bar(f"{s}: AUC of FastFill by sigma is FCT's at random + 2.0", over_fct(s), 0.02, SLACK)
+            for s in "AB"
+        ],
+        *[
+            Bar(f"{s}: AUC of FastFill by sigma is its own at random + 1.0", over_random(s), 0.01, 0.0)
+            for s in "AB"
+        ],
+        Bar("A: 150 pairs (Procrustes) close 15 %", closed("A", "procrustes@150"), 0.15, SLACK),
+        Bar("B: 150 pairs (Procrustes) close 45 %", closed("B", "procrustes@150"), 0.45, SLACK),
+        *[
+            Bar(f"{s}: stretch, AUC by predicted benefit is that by sigma + 0.5", over_sigma(s), 0.005, 0.0)
+            for s in "AB"
+        ],
+        *[
+            Bar(f"{s}: stretch, label-free is within 0.5 of FastFill", label_free(s), -0.005, 0.0)
+            for s in "AB"
+        ],
+    ]
+
+
+def verdicts(lines: Lines, metric: str) -> list[dict[str, object]]:
+    """Each bar, what was measured in one metric, and whether it is cleared: without slack, with it, or not."""
+    found = []
+    for bar in bars():
+        value = bar.value(lines, metric)
+        setting = bar.claim[0]
+        gap = lines.mean("gap", setting=setting, metric=metric, method="procrustes")
+        slack = bar.slack / gap if "%" in bar.claim else bar.slack
+        verdict = (
+            "pass" if value >= bar.least else "pass with slack" if value >= bar.least - slack else "FAIL"
+        )
+        verdict = "not measured" if np.isnan(value) else verdict
+        found.append(
+            {"bar": bar.claim, "metric": metric, "value": value, "least": bar.least, "verdict": verdict}
+        )
+    return found
