@@ -193,8 +193,11 @@ def test_side_information_is_used_where_it_helps(gallery: Path, models: dict[str
     add(gallery, [], side=models["side"])
     side = status(gallery).spaces[1].space
     draw = np.random.default_rng(0)
-    old, told = draw.normal(size=(2, NUM_PICTURES, 256)).astype(np.float32)
-    pairs = Given(from_arrays(old, told[:, ::-1], side=told))
+    # What the old vectors do not tell, and side-information does: six numbers an item.
+    content, maps = draw.normal(size=(NUM_PICTURES, 6)), draw.normal(size=(2, 6, 256))
+    pairs = Given(
+        from_arrays(draw.normal(size=(NUM_PICTURES, 256)), content @ maps[0], side=content @ maps[1])
+    )
     assert plan(gallery, models["new"], pairs=pairs, use_side=False).side is None
     assert plan(gallery, models["new"], pairs=pairs).side == side
     assert upgrade.run(gallery, until=1.0).num_native == NUM_PICTURES
