@@ -246,7 +246,7 @@ def _check_text(ids: Sequence[str], space: str, sources: Sequence[str | None]) -
         raise VectorError("An id or the space is empty; expected a name.")
     repeated = [name for name, times in Counter(ids).items() if times > 1]
     if repeated:
-        raise VectorError(f"Given more than once in one put: {named(repeated)}; expected each id once.")
+        raise VectorError(f"Given more than once in one call: {named(repeated)}; expected each id once.")
     broken = [text for text in (*ids, space, *sources) if text is not None and not _is_unicode(text)]
     if broken:
         raise VectorError(f"Not valid Unicode text: {named(broken)}.")

@@ -304,7 +304,8 @@ class LanceStore:
         upgrade, which replaces every row, must build them anew. The id has no index of its own: one made
         `put` six times slower after 200 of them, and reading by id no faster.
 
-        Rows put or filled later are found without it, more slowly; `optimize` takes them in.
+        Rows put later, or filled in whichever space, are found without it, more slowly; `optimize` takes
+        them in.
 
         Args:
             space: Whose vectors to index; `None` for the served space. An index built before `serve` is there
