@@ -10,7 +10,7 @@ All hold the same clustered vectors of length one, each with its own index. In e
 queries, one query a call, in turn; the median round counts. Processor time is that of this process and, for
 PostgreSQL, of its server's processes, so that it does not matter how many threads answer. Every answer is
 scored exactly by the store, as it always is. Recall is of the ten nearest. One JSON line a run is appended
-to results/serving.jsonl.
+to results/serving.jsonl. What came out is in docs/stores.md.
 """
 
 import argparse
@@ -60,9 +60,10 @@ class Contender:
     processes: list[psutil.Process]
 
     def cpu_s(self) -> float:
-        """Processor time so far of everything that works for it."""
-        every = [each for main in self.processes for each in (main, *main.children(recursive=True))]
-        return process_time() + sum(sum(each.cpu_times()[:2]) for each in every)
+        """Processor time so far of everything that works for it, of what has ended included."""
+        ended_or_own = sum(sum(main.cpu_times()[:4]) for main in self.processes)
+        running = [child for main in self.processes for child in main.children(recursive=True)]
+        return process_time() + ended_or_own + sum(sum(child.cpu_times()[:2]) for child in running)
 
 
 def main() -> None:
