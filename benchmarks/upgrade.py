@@ -4,9 +4,9 @@
     python benchmarks/upgrade_fits.py CACHE --seed 0                 # and 1, 2
     python benchmarks/upgrade.py CACHE --seeds 0 1 2
 
-Two settings. A: the old model knows 5 of the 10 classes, the new one all. B: the old model saw 10,000 pictures,
-the new one 50,000. The gallery is the 10,000 test pictures. They are the queries too, each leaving itself out;
-curves are measured for every fifth of them. `cosine` compares unit vectors, as Regraft's galleries do;
+Two settings. A: the old model knows 5 of the 10 classes, the new one all. B: the old model saw 10,000
+pictures, the new one 50,000. The gallery is the 10,000 test pictures. They are the queries too, each leaving
+itself out; curves are measured for every fifth of them. `cosine` compares unit vectors, as Regraft's galleries do;
 `l2` compares vectors as the networks made them, which is what the bars were first measured in.
 
 One JSON line a seed, setting, metric and method goes to results/upgrade.jsonl, then one for each bar.
@@ -23,10 +23,6 @@ from subprocess import check_output
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
-from upgrade_bars import Line, Lines, verdicts
-from upgrade_fits import METRICS, SETTINGS, Job, World, jobs, published, world
-from upgrade_orders import own_uncertainties, predicted_benefit, true_benefit, true_distance
-from upgrade_plot import draw
 
 from regraft.deploy.latency import device_name
 from regraft.retrieval.bootstrap import paired_bootstrap
@@ -36,6 +32,10 @@ from regraft.retrieval.metrics import Evaluation, evaluate, gap_closed, negative
 from regraft.retrieval.nearest import exposure_ratio
 from regraft.retrieval.order import ranking
 from regraft.retrieval.relevance import Relevance
+from upgrade_bars import Line, Lines, verdicts
+from upgrade_fits import METRICS, SETTINGS, Job, World, jobs, published, world
+from upgrade_orders import own_uncertainties, predicted_benefit, true_benefit, true_distance
+from upgrade_plot import draw
 
 RESULTS = Path(__file__).parent / "results" / "upgrade.jsonl"
 DISTANCES = {"cosine": COSINE, "l2": EUCLIDEAN}

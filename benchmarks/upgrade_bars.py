@@ -81,7 +81,7 @@ def label_free(setting: str) -> Callable[[Lines, str], float]:
 
 
 def bars() -> list[Bar]:
-    """Gap closed as a share, the rest in mean average precision. A point of slack is worth 1 / gap as a share."""
+    """Gaps closed are shares, the rest mean average precision; a point of slack is 0.01 / gap of a share."""
     return [
         Bar("A: ridge closes 40 % of the gap", closed("A", "ridge"), 0.40, SLACK),
         Bar("A: FCT closes 48 %", closed("A", "fct"), 0.48, SLACK),
@@ -121,7 +121,7 @@ def bars() -> list[Bar]:
 
 
 def verdicts(lines: Lines, metric: str) -> list[dict[str, object]]:
-    """Each bar, what was measured in one metric, and whether it is cleared: without slack, with it, or not."""
+    """Each bar, what was measured in one metric, and whether that clears it, with slack or without."""
     found = []
     for bar in bars():
         value = bar.value(lines, metric)

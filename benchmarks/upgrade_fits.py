@@ -3,7 +3,7 @@
     python benchmarks/upgrade_fits.py CACHE --seed 0
 
 CACHE holds what `upgrade_backbones.py` made; CACHE/fits/<metric>-<setting>-<seed>-<method>.npz is what
-becomes of the 10,000 test pictures. Interrupted, it goes on where it was. Half an hour a seed on an idle core.
+becomes of the 10,000 test pictures. Interrupted, it goes on where it was. Half an hour a seed on one core.
 
 Everything is learned from the training pictures, as they are and mirrored. The test pictures are the gallery
 and the queries; 5,000 training pictures are held out, to learn from them how far a transformation errs.
@@ -35,7 +35,7 @@ SETTINGS = {"A": "old_a", "B": "old_b"}
 METRICS = ("cosine", "l2")
 NUM_HELD_OUT = 5000
 FEW = (150, 600, 5000)
-TRAINING = Training(epochs=6)
+TRAINING = Training(epochs=6, peak_lr=2e-3)
 """Passes over pictures and mirrored pictures: twelve over the pictures."""
 
 

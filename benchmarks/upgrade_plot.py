@@ -5,11 +5,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-
-mpl.use("Agg")
-mpl.rcParams["svg.hashsalt"] = "regraft"
-
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 SHOWN = (
     ("ridge", "random", "ridge, at random"),
@@ -23,8 +19,10 @@ SHOWN = (
 
 
 def draw(lines: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Mean average precision against the share backfilled, by cosine, mean over the seeds, a panel a setting."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+    """Mean average precision, by cosine and over the seeds, against the share backfilled; a panel a setting."""
+    mpl.rcParams["svg.hashsalt"] = "regraft"
+    figure = Figure(figsize=(10, 4))
+    panels = figure.subplots(1, 2, sharey=True)
     for panel, (setting, title) in zip(
         panels, (("A", "five classes to ten"), ("B", "10,000 pictures to 50,000")), strict=True
     ):
@@ -40,7 +38,6 @@ def draw(lines: Sequence[Mapping[str, object]], path: Path) -> None:
     panels[1].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
-    plt.close(figure)
 
 
 def _mean(lines: Sequence[Mapping[str, object]], setting: str, method: str, order: str) -> np.ndarray | None:

@@ -1,6 +1,6 @@
 """`regraft upgrade`: replace the model of a gallery while it answers."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
@@ -86,7 +86,9 @@ def plan(
             watch=lambda what, done, total: _show(bars, what, done, total),
         )
     page = (place.upgrade / "plan.html").absolute()
-    echo_json(asdict(found) | {"page": str(page)}) if as_json else _echo_plan(found, page)
+    echo_json(
+        asdict(found) | {"switch": found.forecast.switch, "page": str(page)}
+    ) if as_json else _echo_plan(found, page)
 
 
 @app.command()
@@ -175,9 +177,8 @@ def _pair_source(
     *,
     seed: int,
 ) -> "PairSource":
-    from regraft.recipes.pairing import FromGallery, Given
+    from regraft.recipes.pairing import FromGallery, Given, given_pairs
     from regraft.retrieval.pairs import from_npy
-    from regraft.retrieval.pairtable import from_named_columns
 
     if (old is None) != (new is None):
         raise typer.BadParameter("--old and --new belong together.")
@@ -188,7 +189,7 @@ def _pair_source(
     if pictures:
         return _from_pictures(place, pictures)
     if table is not None:
-        return Given(from_named_columns(table))
+        return given_pairs(table)
     if old is not None and new is not None:
         return Given(from_npy(old, new))
     return FromGallery(num, seed)
@@ -209,9 +210,9 @@ def _executor(on: Machine) -> "Executor":
 
     if on is Machine.HERE:
         return here
-    from regraft.retrieval.on_ray import on_ray
+    from regraft.retrieval.on_ray import OnRay
 
-    return on_ray()
+    return OnRay()
 
 
 @contextmanager
@@ -272,10 +273,25 @@ def _echo_plan(found: "UpgradePlan", page: Path) -> None:
         takes = "" if seconds is None else f"   {duration(seconds)} of encoding"
         echo(f"  {100 * point.share:6.0f}%  {_quality(point)}{takes}")
     echo("")
+    for line in _advice(found):
+        echo(line)
     if found.gone:
         echo(f"{len(found.gone):,} of the items looked at cannot be encoded again")
-    echo(f"recommended stop: {100 * forecast.stop:.0f} % of the rows encoded anew")
     echo(f"no row was touched; the plan with its curve: {page.as_uri()}")
+
+
+def _advice(found: "UpgradePlan") -> "Iterator[str]":
+    forecast = found.forecast
+    switch = forecast.switch
+    if switch is None:
+        yield "WARNING: nowhere on the way is the new gallery expected to be as good as the old one"
+    elif switch > 0:
+        yield (
+            f"WARNING: before {100 * switch:.0f} % of the rows are encoded anew, answers are expected to be worse "
+            "than the old ones"
+        )
+        yield f"  so run encodes {100 * switch:.0f} % first, while the old model answers, and switches then"
+    yield f"recommended stop: {100 * forecast.stop:.0f} % of the rows encoded anew"
 
 
 def _shown(found: "UpgradePlan") -> "list[Point]":

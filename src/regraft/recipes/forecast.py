@@ -69,6 +69,18 @@ class Forecast:
         """The measure in words."""
         return f"{self.measure}, imitation of the new model" if self.is_imitation else "mAP"
 
+    @property
+    def switch(self) -> float | None:
+        """The smallest share from which on the new gallery is as good as the old one but for `TOLERANCE`.
+
+        Until then the old model had better answer. `None` if the new gallery never gets there.
+        """
+        good = [point.mean >= self.before.mean - TOLERANCE for point in self.points]
+        if not good[-1]:
+            return None
+        bad = [place for place, is_good in enumerate(good) if not is_good]
+        return self.points[bad[-1] + 1].share if bad else 0.0
+
     def at(self, share: float) -> Point:
         """The point nearest to a share."""
         return min(self.points, key=lambda point: abs(point.share - share))

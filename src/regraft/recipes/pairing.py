@@ -16,6 +16,7 @@ from regraft.recipes.filling import NO_EMBEDDING, has_direction
 from regraft.recipes.intake import Picture, picture_files, read_picture
 from regraft.recipes.labels import Labels, classify
 from regraft.retrieval.pairs import Pairs
+from regraft.retrieval.pairtable import from_table
 from regraft.retrieval.store.protocol import Layout, Records, VectorStore
 from regraft.vision.images import BadImage
 
@@ -159,6 +160,23 @@ class Given:
             )
         gathered = Gathered(pairs, from_gallery=False)
         return _labelled(gathered, [None] * len(pairs), labels, change.classes)
+
+
+def given_pairs(table: Path) -> Given:
+    """Pairs from a Parquet file with the columns `old` and `new`, and where it has them `side`, `id`, `label`.
+
+    Raises:
+        SampleError: The file cannot be read, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        columns = set(pyarrow.parquet.read_schema(table).names)
+    except (OSError, pa.ArrowException) as error:
+        raise SampleError(f"{table} cannot be read as a Parquet file: {error}.") from error
+    side, ids, labels = (name if name in columns else None for name in ("side", "id", "label"))
+    return Given(from_table(table, side=side, ids=ids, labels=labels))
 
 
 def chosen_ids(store: VectorStore, num: int, seed: int) -> list[str]:

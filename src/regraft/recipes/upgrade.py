@@ -33,6 +33,8 @@ from regraft.retrieval.upgrade import roll_back, switch, transform_rows
 Watch = Callable[[Progress], None]
 """Told after every batch how far its stage is."""
 KNOWN_AT_ONCE = 4096
+BATCHES_A_MERGE = 200
+"""Every batch leaves a file in a gallery of LanceDB, and slows the next ones down."""
 
 
 @final
@@ -118,6 +120,9 @@ def run(
 ) -> UpgradeStatus:
     """Transform what lacks a new vector, switch, and backfill. Continues an upgrade that was begun.
 
+    Where computed vectors alone are expected to be worse than the old ones, the backfill begins before the
+    switch.
+
     Until the switch, queries are answered by the old model, from then on by the new one; never by a mixture.
     Pictures may be added all the while.
 
@@ -130,8 +135,8 @@ def run(
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, when the batch in flight is done.
         RecipeError: `until` is out of range.
-        RunError: Nothing is planned, the plan is for another state of the gallery, the upgrade has ended, or
-            another process works on it.
+        RunError: Nothing is planned, the plan is for another state of the gallery or expects no gain, the
+            upgrade has ended, or another process works on it.
         StoreError: The gallery cannot be read or written.
     """
     if until is not None and not 0 <= until <= 1:
@@ -227,20 +232,53 @@ def _advance(
     if (ending := transform_rows(store, ledger, transformation.transform, watch=watch)) != "done":
         return ending
     _fill_known(place, plan, store)
+    share = _share(place, plan, until)
+    encode = EncodeSources(model_path(place))
+
+    def backfill(share: float) -> Ending:
+        wanted = round(share * store.count()) - store.count(space=plan.new.space, origin="native")
+        if wanted <= 0:
+            return "budget" if store.count(space=plan.new.space, origin="transformed") else "done"
+        budget = Budget(items=None if share == 1 else wanted)
+        return backfill_rows(
+            store, ledger, encode, budget=budget, executor=executor, watch=_merging(store, watch)
+        )
+
+    if ledger.phase == "ready":
+        first = 1.0 if plan.forecast.switch is None else plan.forecast.switch
+        if (ending := backfill(min(share, first))) == "paused":
+            return ending
     _index(store, plan.new.space)  # there from the first query of the new model
     if (ending := switch(store, ledger, transformation.transform, watch=watch)) != "done":
         return ending
     _tidy(store)
-    share = plan.forecast.stop if until is None else until
-    wanted = round(share * store.count()) - store.count(space=plan.new.space, origin="native")
-    if wanted <= 0:
-        return "budget" if store.count(space=plan.new.space, origin="transformed") else "done"
-    budget = Budget(items=None if share == 1 else wanted)
-    encode = EncodeSources(model_path(place))
-    ending = backfill_rows(store, ledger, encode, budget=budget, executor=executor, watch=watch)
+    ending = backfill(share)
     _tidy(store)
     _index(store, plan.new.space)
     return ending
+
+
+def _share(place: Place, plan: UpgradePlan, until: float | None) -> float:
+    """The share of rows that shall be native."""
+    if until is not None:
+        return until
+    if plan.forecast.switch is None:
+        raise RunError(
+            f"The new model is not expected to make {place.name} as good as it is now, at whatever share.",
+            hint="--until SHARE upgrades it all the same.",
+        )
+    return max(plan.forecast.stop, plan.forecast.switch)
+
+
+def _merging(store: VectorStore, watch: Watch) -> Watch:
+    """Merge, every few hundred batches, the files that they leave."""
+
+    def watch_and_merge(progress: Progress) -> None:
+        watch(progress)
+        if progress.batches_done % BATCHES_A_MERGE == 0:
+            _tidy(store)
+
+    return watch_and_merge
 
 
 def _fill_known(place: Place, plan: UpgradePlan, store: VectorStore) -> None:

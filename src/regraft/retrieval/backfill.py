@@ -25,6 +25,9 @@ def backfill_rows(
 ) -> Ending:
     """Replace transformed vectors of the new space by native ones, in the batches that the ledger has fixed.
 
+    Before the switch as well as after it: where transformed vectors alone would be worse than the old ones,
+    some are replaced while the old model still answers.
+
     Killed at any instant and called again, it goes on: of a batch that was in flight, what the gallery has is
     not encoded again. Items that cannot be encoded stay transformed and are listed in the ledger with the
     reason. Each later call that gets through all the others tries them once more.
@@ -38,8 +41,8 @@ def backfill_rows(
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, when the batch in flight is done.
-        RunError: The gallery was not switched to the new model, the upgrade has ended, another process works
-            on it, or it was begun in another order.
+        RunError: The rows were not transformed yet, the upgrade has ended, another process works on it, or it
+            was begun in another order.
     """
     new = ledger.plan.new.space
 
@@ -52,8 +55,8 @@ def backfill_rows(
         return sorted(waiting.difference(ledger.gone(run=ledger.run)))
 
     with ledger.working():
-        check_phase(ledger, "backfilling")
-        check_serves(store, new)
+        check_phase(ledger, "ready", "backfilling")
+        check_serves(store, new if ledger.phase == "backfilling" else ledger.plan.old_space)
         _lay_out(store, ledger, order, batch_items)
         encoding = encoding_rows(store, encode, executor, look_space=new, fill_space=new, have=native)
         return work_off(

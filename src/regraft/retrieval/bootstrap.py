@@ -64,8 +64,8 @@ def interval_of_mean(
 
 
 def paired_bootstrap(
-    a: Float64[np.ndarray, " q"],
-    b: Float64[np.ndarray, " q"],
+    a: Float64[np.ndarray, " _"],
+    b: Float64[np.ndarray, " _"],
     *,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,

@@ -63,10 +63,10 @@ class Curve:
 
 
 def backfilling_curve(
-    queries: Float[np.ndarray, "q d"],
-    transformed: Float[np.ndarray, "n d"],
-    native: Float[np.ndarray, "n d"],
-    order: Int64[np.ndarray, " n"],
+    queries: Float[np.ndarray, "q _"],
+    transformed: Float[np.ndarray, "_ _"],
+    native: Float[np.ndarray, "_ _"],
+    order: Int64[np.ndarray, " _"],
     relevance: Relevance,
     *,
     metric: Metric = COSINE,
@@ -110,7 +110,7 @@ def auc(values: Values) -> float:
     return float(np.mean(values))
 
 
-def auc_trapezoid(shares: Values, values: Values) -> float:
+def auc_trapezoid(shares: Float64[np.ndarray, " _"], values: Values) -> float:
     """Area under the straight lines between the points, divided by the width they span.
 
     Raises:
@@ -122,7 +122,7 @@ def auc_trapezoid(shares: Values, values: Values) -> float:
     return float(np.trapezoid(values, shares) / (shares[-1] - shares[0]))
 
 
-def beta95(shares: Values, values: Values, old: float) -> float | None:
+def beta95(shares: Float64[np.ndarray, " _"], values: Values, old: float) -> float | None:
     """The smallest share at which 95 % of the gain over the old gallery's `old` is reached.
 
     The gain is the last point's, which is the new model's own gallery; `None` if it is not above `old`.
@@ -142,7 +142,7 @@ def worst_dip(values: Values, old: float) -> float:
     return min(0.0, float(np.min(values)) - max(float(values[0]), old))
 
 
-def recommended_stop(shares: Values, values: Values, tolerance: float = 0.005) -> float:
+def recommended_stop(shares: Float64[np.ndarray, " _"], values: Values, tolerance: float = 0.005) -> float:
     """The smallest share after which no amount of further backfilling gains more than `tolerance`.
 
     It looks at all that follows, not at the last few per cent: a curve may be flat at first and rise later,
@@ -153,6 +153,6 @@ def recommended_stop(shares: Values, values: Values, tolerance: float = 0.005) -
     return float(shares[np.flatnonzero(best_ahead - values <= tolerance)[0]])
 
 
-def _check(shares: Values, values: Values) -> None:
+def _check(shares: Float64[np.ndarray, " _"], values: Values) -> None:
     if len(shares) != len(values) or len(shares) == 0:
         raise ShapeError(f"Got {len(shares)} shares and {len(values)} values; expected one each a point.")

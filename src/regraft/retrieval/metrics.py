@@ -79,8 +79,8 @@ class Evaluation:
 
 
 def evaluate(
-    queries: Float[np.ndarray, "q d"],
-    gallery: Float[np.ndarray, "n d"],
+    queries: Float[np.ndarray, "q _"],
+    gallery: Float[np.ndarray, "_ _"],
     relevance: Relevance,
     *,
     metric: Metric = COSINE,
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def evaluate_mixture(
-    queries: Float[np.ndarray, "q d"], mixture: Mixture, relevance: Relevance, ks: Sequence[int]
+    queries: Float[np.ndarray, "q _"], mixture: Mixture, relevance: Relevance, ks: Sequence[int]
 ) -> tuple[Evaluation, ...]:
     """Evaluate a gallery at every point of its backfilling, in two passes over its vectors.
 

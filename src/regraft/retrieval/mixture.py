@@ -29,9 +29,9 @@ class Mixture:
 
     def __init__(
         self,
-        transformed: Float[np.ndarray, "n d"],
-        native: Float[np.ndarray, "n d"],
-        order: Int64[np.ndarray, " n"],
+        transformed: Float[np.ndarray, "_ _"],
+        native: Float[np.ndarray, "_ _"],
+        order: Int64[np.ndarray, " _"],
         stops: Int64[np.ndarray, " p"],
         metric: Metric,
     ) -> None:
@@ -59,7 +59,7 @@ class Mixture:
         return slice(self.num_transformed + int(start), self.num_transformed + int(self._stops[points[-1]]))
 
     def going(self, points: range) -> slice:
-        """The transformed vectors that are gone at the last of some consecutive points, and were not before."""
+        """The transformed vectors that are gone at the last of some consecutive points, not before."""
         start = self._stops[points[0] - 1] if points[0] > 0 else self._first
         return slice(int(start) - self._first, int(self._stops[points[-1]]) - self._first)
 
@@ -82,7 +82,7 @@ class Mixture:
         """A gallery of one kind of vectors, at its only point."""
         return cls(vectors, vectors, np.arange(len(vectors)), np.zeros(1, np.int64), metric)
 
-    def check_queries(self, queries: Float[np.ndarray, "q d"]) -> None:
+    def check_queries(self, queries: Float[np.ndarray, "q _"]) -> None:
         """Raise ShapeError unless the queries have the gallery's dimension."""
         if queries.shape[1] != self.dimension:
             raise ShapeError(
@@ -91,9 +91,9 @@ class Mixture:
 
 
 def _check(
-    transformed: Float[np.ndarray, "n d"],
-    native: Float[np.ndarray, "n d"],
-    order: Int64[np.ndarray, " n"],
+    transformed: Float[np.ndarray, "_ _"],
+    native: Float[np.ndarray, "_ _"],
+    order: Int64[np.ndarray, " _"],
     stops: Int64[np.ndarray, " p"],
 ) -> None:
     check_widths(transformed=transformed, native=native)

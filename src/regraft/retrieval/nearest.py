@@ -12,10 +12,10 @@ from regraft.retrieval.ranking import block_queries
 
 
 def nearest(
-    queries: Float[np.ndarray, "q d"],
-    gallery: Float[np.ndarray, "n d"],
+    queries: Float[np.ndarray, "q _"],
+    gallery: Float[np.ndarray, "_ _"],
     k: int,
-    own_row: Int64[np.ndarray, " q"],
+    own_row: Int64[np.ndarray, " _"],
     *,
     metric: Metric = COSINE,
 ) -> Int64[np.ndarray, "q k"]:
@@ -40,7 +40,7 @@ def nearest(
     return np.array(rows, np.int64).reshape(len(queries), k)
 
 
-def agreement(found: Int64[np.ndarray, "q k"], wanted: Int64[np.ndarray, "q k"]) -> float:
+def agreement(found: Int64[np.ndarray, "_ _"], wanted: Int64[np.ndarray, "_ _"]) -> float:
     """Mean share of the `k` nearest items that two galleries have in common.
 
     With `wanted` from a fully re-embedded gallery this is how well the new model is *imitated*, not how good
@@ -62,12 +62,12 @@ def agreement(found: Int64[np.ndarray, "q k"], wanted: Int64[np.ndarray, "q k"])
 
 
 def exposure_ratio(
-    queries: Float[np.ndarray, "q d"],
-    transformed: Float[np.ndarray, "n d"],
-    native: Float[np.ndarray, "n d"],
-    order: Int64[np.ndarray, " n"],
+    queries: Float[np.ndarray, "q _"],
+    transformed: Float[np.ndarray, "_ _"],
+    native: Float[np.ndarray, "_ _"],
+    order: Int64[np.ndarray, " _"],
     k: int,
-    own_row: Int64[np.ndarray, " q"],
+    own_row: Int64[np.ndarray, " _"],
     *,
     num_native: int,
     metric: Metric = COSINE,
@@ -104,9 +104,9 @@ def exposure_ratio(
 
 
 def _distances(
-    queries: Float[np.ndarray, "q d"],
+    queries: Float[np.ndarray, "q _"],
     mixture: Mixture,
-    own_row: Int64[np.ndarray, " q"],
+    own_row: Int64[np.ndarray, " _"],
 ) -> Iterator[Float32[np.ndarray, " n"]]:
     mixture.check_queries(queries)
     if len(own_row) != len(queries):

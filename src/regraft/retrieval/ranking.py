@@ -28,7 +28,7 @@ Positions = Int64[np.ndarray, "p r"]
 
 
 def summarise_positions(
-    queries: Float[np.ndarray, "q d"],
+    queries: Float[np.ndarray, "q _"],
     mixture: Mixture,
     relevance: Relevance,
     summarise: Callable[[Positions], Summary],
@@ -39,9 +39,9 @@ def summarise_positions(
     up, and a gallery of equal vectors is given no credit.
 
     The distances of a query's relevant items are its thresholds, two an item, each valid at some of the
-    points. Every other item's two distances are sorted in among the thresholds and counted (`Counter`). So all
-    points together cost two passes over the gallery. Needed beside the two galleries: a copy of them, and the
-    distances of one block of queries.
+    points. Every other item's two distances are sorted in among the thresholds and counted (`Counter`). So
+    all points together cost two passes over the gallery. Needed beside the two galleries: a copy of them, and
+    the distances of one block of queries.
 
     Args:
         queries: Of the new model.
@@ -152,7 +152,7 @@ def _positions_at(
     return positions
 
 
-def _check(queries: Float[np.ndarray, "q d"], mixture: Mixture, relevance: Relevance) -> None:
+def _check(queries: Float[np.ndarray, "q _"], mixture: Mixture, relevance: Relevance) -> None:
     mixture.check_queries(queries)
     if (len(relevance.query_ids), relevance.num_rows) != (len(queries), mixture.num_items):
         raise ShapeError(

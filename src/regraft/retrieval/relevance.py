@@ -7,9 +7,11 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 
 from regraft.errors import SampleError, ShapeError
+
+Labels = Sequence[Hashable] | Int[np.ndarray, " _"]
 
 NUM_NAMED = 3
 
@@ -37,8 +39,8 @@ class Relevance:
         cls,
         query_ids: Sequence[str],
         gallery_ids: Sequence[str],
-        query_labels: Sequence[Hashable] | Int64[np.ndarray, " q"],
-        gallery_labels: Sequence[Hashable] | Int64[np.ndarray, " n"],
+        query_labels: Labels,
+        gallery_labels: Labels,
     ) -> "Relevance":
         """Every item that has the query's label is relevant.
 
@@ -46,13 +48,14 @@ class Relevance:
             ShapeError: Not one label an id.
             SampleError: An id that is given twice.
         """
-        _check_lengths(queries=(query_ids, query_labels), gallery=(gallery_ids, gallery_labels))
-        names = {label: place for place, label in enumerate(dict.fromkeys(_plain(query_labels)))}
-        labels = np.array([names.get(label, -1) for label in _plain(gallery_labels)], np.int64)
+        wanted = _checked_labels("queries", query_ids, query_labels)
+        names = {label: place for place, label in enumerate(dict.fromkeys(wanted))}
+        there = _checked_labels("gallery", gallery_ids, gallery_labels)
+        labels = np.array([names.get(label, -1) for label in there], np.int64)
         by_label = np.argsort(labels, kind="stable")
         edges = np.searchsorted(labels[by_label], np.arange(len(names) + 1))
         groups = [by_label[start:stop] for start, stop in pairwise(edges.tolist())]
-        group = np.array([names[label] for label in _plain(query_labels)], np.int64)
+        group = np.array([names[label] for label in wanted], np.int64)
         rows = _rows(gallery_ids)
         return cls(list(query_ids), len(gallery_ids), _find(query_ids, rows), group, groups)
 
@@ -96,7 +99,9 @@ def _contains(rows: Int64[np.ndarray, " r"], row: int) -> bool:
     return bool(place < len(rows) and rows[place] == row)
 
 
-def _plain(labels: Sequence[Hashable] | Int64[np.ndarray, " n"]) -> Sequence[Hashable]:
+def _checked_labels(name: str, ids: Sequence[str], labels: Labels) -> Sequence[Hashable]:
+    if len(ids) != len(labels):
+        raise ShapeError(f"The {name} got {len(ids)} ids and {len(labels)} labels; expected one an id.")
     return labels.tolist() if isinstance(labels, np.ndarray) else labels
 
 
@@ -122,12 +127,6 @@ def own_rows(query_ids: Sequence[str], gallery_ids: Sequence[str]) -> Int64[np.n
 
 def _find(query_ids: Sequence[str], rows: Mapping[str, int]) -> Int64[np.ndarray, " q"]:
     return np.array([rows.get(name, -1) for name in query_ids], np.int64)
-
-
-def _check_lengths(**columns: tuple[Sequence[str], Sequence[Hashable] | Int64[np.ndarray, " n"]]) -> None:
-    for name, (ids, labels) in columns.items():
-        if len(ids) != len(labels):
-            raise ShapeError(f"The {name} got {len(ids)} ids and {len(labels)} labels; expected one an id.")
 
 
 def _named(names: Sequence[str]) -> str:

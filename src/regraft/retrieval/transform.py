@@ -54,7 +54,7 @@ class Transformation(nn.Module, ABC):
     def transform(
         self,
         old: Float32[np.ndarray, "n d_old"],
-        side: Float32[np.ndarray, "n d_side"] | None = None,
+        side: Float32[np.ndarray, "n_side d_side"] | None = None,
     ) -> Transformed:
         """Transform rows in blocks of `BLOCK_ROWS`, as in eval mode.
 
@@ -74,7 +74,7 @@ class Transformation(nn.Module, ABC):
     def blocks(
         self,
         old: Float32[np.ndarray, "n d_old"],
-        side: Float32[np.ndarray, "n d_side"] | None = None,
+        side: Float32[np.ndarray, "n_side d_side"] | None = None,
     ) -> Iterator[Transformed]:
         """Yield what `transform` returns, a block at a time, for galleries larger than memory.
 
