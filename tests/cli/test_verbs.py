@@ -34,6 +34,12 @@ VERBS = [
     "gallery add",
     "gallery search",
     "gallery status",
+    "upgrade plan",
+    "upgrade run",
+    "upgrade pause",
+    "upgrade status",
+    "upgrade rollback",
+    "upgrade finish",
 ]
 
 

@@ -286,11 +286,9 @@ def _advice(found: "UpgradePlan") -> "Iterator[str]":
     if switch is None:
         yield "WARNING: nowhere on the way is the new gallery expected to be as good as the old one"
     elif switch > 0:
-        yield (
-            f"WARNING: before {100 * switch:.0f} % of the rows are encoded anew, answers are expected to be worse "
-            "than the old ones"
-        )
-        yield f"  so run encodes {100 * switch:.0f} % first, while the old model answers, and switches then"
+        yield f"WARNING: answers are expected to be worse than the old ones until {100 * switch:.0f} % of the"
+        yield "  rows are encoded anew"
+        yield "  so run encodes these first, while the old model answers, and switches then"
     yield f"recommended stop: {100 * forecast.stop:.0f} % of the rows encoded anew"
 
 

@@ -163,7 +163,7 @@ class Given:
 
 
 def given_pairs(table: Path) -> Given:
-    """Pairs from a Parquet file with the columns `old` and `new`, and where it has them `side`, `id`, `label`.
+    """Pairs from a Parquet file with the columns `old`, `new`, and where it has them `side`, `id`, `label`.
 
     Raises:
         SampleError: The file cannot be read, or lacks a column.
