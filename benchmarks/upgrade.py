@@ -6,8 +6,8 @@
 
 Two settings. A: the old model knows 5 of the 10 classes, the new one all. B: the old model saw 10,000
 pictures, the new one 50,000. The gallery is the 10,000 test pictures. They are the queries too, each leaving
-itself out; curves are measured for every fifth of them. `cosine` compares unit vectors, as Regraft's galleries do;
-`l2` compares vectors as the networks made them, which is what the bars were first measured in.
+itself out; curves are measured for every fifth of them. `cosine` compares unit vectors, as Regraft's
+galleries do; `l2` compares vectors as the networks made them, which the bars were first measured in.
 
 One JSON line a seed, setting, metric and method goes to results/upgrade.jsonl, then one for each bar.
 """

@@ -19,7 +19,7 @@ SHOWN = (
 
 
 def draw(lines: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Mean average precision, by cosine and over the seeds, against the share backfilled; a panel a setting."""
+    """Mean average precision by cosine, over the seeds, against the share backfilled; a panel a setting."""
     mpl.rcParams["svg.hashsalt"] = "regraft"
     figure = Figure(figsize=(10, 4))
     panels = figure.subplots(1, 2, sharey=True)

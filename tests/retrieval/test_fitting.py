@@ -134,7 +134,8 @@ def test_an_interrupted_fit_goes_on_where_it_was(tmp_path: Path):
 
 def test_learning_by_class_turns_towards_the_class():
     pairs, held_out = made_pairs(300).split(0.3, 0)
-    lesson = Lesson(pairs=pairs, held_out=held_out, training=SHORT)
+    longer = dataclasses.replace(SHORT, min_steps=150, peak_lr=5e-3)
+    lesson = Lesson(pairs=pairs, held_out=held_out, training=longer)
     errors = [_class_error(model, held_out) for model in (by_class(lesson), fct(lesson))]
     assert errors[0] < errors[1]
 
