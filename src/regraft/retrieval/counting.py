@@ -1,6 +1,7 @@
 """How many items are nearer than each threshold, at every point of a backfilling."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Int64
@@ -33,7 +34,7 @@ class Counter:
         self._first_cell = mixture.segment % step * num_columns
 
     def counts(self, columns: Int64[np.ndarray, " v"]) -> Iterator[tuple[range, Int64[np.ndarray, "p c"]]]:
-        """Yield consecutive points, and how many vectors count there in each column.
+        """Yield consecutive points, and how many vectors count there in each column, for the caller to keep.
 
         Args:
             columns: Of each vector; changed.
@@ -44,9 +45,10 @@ class Counter:
             coming, going = self._mixture.coming(points), self._mixture.going(points)
             counts = self._table(columns[coming], len(points))
             counts -= self._table(columns[going], len(points))
-            for count in counts:
-                count += before
-                before = count
+            counts[0] += before
+            for one, following in pairwise(counts):
+                following += one
+            before = counts[-1].copy()
             yield points, counts
 
     def _table(self, cells: Int64[np.ndarray, " m"], num_rows: int) -> Int64[np.ndarray, "p c"]:

@@ -14,6 +14,9 @@ Prepare = Callable[[Float[np.ndarray, "n d"], Float64[np.ndarray, " n"]], Float3
 # Squares of longer vectors overflow float32; shorter ones have no direction in it. A gallery refuses both.
 SHORTEST, LONGEST = 1e-15, 1e15
 
+TILE_ROWS = 64
+"""A multiple of the rows and columns that a kernel of any common library works on at a time."""
+
 BLOCK_ROWS = 1024
 """Rows prepared at a time; what they need stays in the processor's cache."""
 
@@ -22,9 +25,10 @@ BLOCK_ROWS = 1024
 class Metric:
     """A distance that is `queries(q) @ gallery(g).T`: smaller is nearer, up to a constant for each query.
 
-    Both functions work row by row, in float32. The sums of a float32 product depend in their last bit on the
-    machine's kernel, so two vectors are compared by one kernel or not at all: ranks are counted from the very
-    numbers that the product returned.
+    Both functions work row by row, in float32. The last bit of a float32 product depends on the kernel that a
+    place in the matrix falls to, so ranks are counted from the very numbers that one product returned, and
+    the matrices are filled up to whole tiles (`prepared`), so that all places fall to one kernel and equal
+    vectors are equally far.
     """
 
     name: str
@@ -34,8 +38,10 @@ class Metric:
 
 def prepared(
     prepare: Prepare, *sources: tuple[Float[np.ndarray, "_ d"], Int64[np.ndarray, " _"]]
-) -> Float32[np.ndarray, "n e"]:
+) -> Float32[np.ndarray, "tiled e"]:
     """Return vectors ready for the product, one source below the other, reading a block at a time.
+
+    Rows of zeros follow, up to a multiple of `TILE_ROWS`.
 
     Args:
         prepare: One side of a metric.
@@ -46,7 +52,8 @@ def prepared(
     """
     dimension = sources[0][0].shape[1]
     width = prepare(np.ones((1, dimension), np.float32), np.ones(1)).shape[1]
-    out = np.empty((sum(len(rows) for _, rows in sources), width), np.float32)
+    num_rows = sum(len(rows) for _, rows in sources)
+    out = np.zeros((-(-num_rows // TILE_ROWS) * TILE_ROWS, width), np.float32)
     end = 0
     for vectors, rows in sources:
         for first in range(0, len(rows), BLOCK_ROWS):

@@ -47,7 +47,8 @@ class Mixture:
         self._place[order] = np.arange(len(order))
         sources = (transformed, order[self._first :]), (native, order[: self._last])
         self.vectors: Final = prepared(metric.gallery, *sources)
-        """Transformed ones, then native ones, both in the order of backfilling."""
+        """Transformed ones, then native ones, both in the order of backfilling; then rows of zeros."""
+        self.num_vectors: Final = len(order) - self._first + self._last
         self.num_transformed: Final = len(order) - self._first
         segments = np.searchsorted(stops, np.arange(len(order)), side="right")
         self.segment: Final = np.concatenate([segments[self._first :], segments[: self._last]])

@@ -96,7 +96,7 @@ def exposure_ratio(
         raise RecipeError(f"{num_native} items are native; expected at least 1.")
     mixture = Mixture(transformed, native, order, np.array([num_native]), metric)
     _check_k(k, mixture)
-    native_rows = np.arange(len(mixture.vectors)) >= mixture.num_transformed
+    native_rows = np.arange(mixture.num_vectors) >= mixture.num_transformed
     shares = [_share(distances, k, native_rows) for distances in _distances(queries, mixture, own_row)]
     if not shares:
         raise ShapeError("Exposure was asked for without a query; expected at least one.")
@@ -115,7 +115,8 @@ def _distances(
     step = block_queries(len(mixture.vectors))
     for start in range(0, len(queries), step):
         distances = ready[start : start + step] @ mixture.vectors.T
-        for row, own in zip(distances, own_row[start : start + step, None], strict=True):
+        owns = own_row[start : start + step, None]
+        for row, own in zip(distances[: len(owns), : mixture.num_vectors], owns, strict=True):
             row[mixture.rows_of(own[own >= 0])] = np.inf
             yield row
 

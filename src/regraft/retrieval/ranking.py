@@ -56,14 +56,16 @@ def summarise_positions(
     judged = judged[np.argsort(sizes, kind="stable")]  # queries of a block share the width of their tables
     ready = prepared(mixture.metric.queries, (queries, judged))
     step = block_queries(len(mixture.vectors))
-    distances = np.empty((min(step, len(judged)), len(mixture.vectors)), np.float32)
+    distances = np.empty((min(step, len(ready)), len(mixture.vectors)), np.float32)
     num_threads = torch.get_num_threads()
     with ThreadPoolExecutor(num_threads) as pool:
         for start in range(0, len(judged), step):
             rows = judged[start : start + step]
+            tiled = ready[start : start + step]
+            np.matmul(tiled, mixture.vectors.T, out=distances[: len(tiled)])
             block = _Block(
                 mixture,
-                np.matmul(ready[start : start + step], mixture.vectors.T, out=distances[: len(rows)]),
+                distances[: len(rows), : mixture.num_vectors],
                 [answers[group] for group in relevance.group[rows]],
                 [mixture.rows_of(own[own >= 0]) for own in relevance.own_row[rows, None]],
             )
@@ -73,8 +75,9 @@ def summarise_positions(
 
 
 def block_queries(num_vectors: int) -> int:
-    """How many queries' distances to so many vectors are held at a time."""
-    return max(1, min(BLOCK_QUERIES, BLOCK_BYTES // (4 * max(1, num_vectors))))
+    """How many queries' distances to so many vectors are held at a time: a power of two, to fit tiles."""
+    affordable = BLOCK_BYTES // (4 * max(1, num_vectors))
+    return min(BLOCK_QUERIES, 1 << max(0, affordable.bit_length() - 1))
 
 
 @dataclass(frozen=True, eq=False)

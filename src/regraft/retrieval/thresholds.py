@@ -55,7 +55,8 @@ class Thresholds:
 
     def _cells(self, values: Float32[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         places = values - self._sorted[0]
-        places *= self._scale
+        with np.errstate(over="ignore"):  # what overflows falls into the first or the last cell, as it should
+            places *= self._scale
         places += 1
         np.clip(places, 0, self._num_cells - 1, out=places)
         return places.astype(np.int64)
