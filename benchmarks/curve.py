@@ -1,29 +1,23 @@
 """What a whole backfilling curve costs, against one exact evaluation and the matrix product within it.
 
-    python benchmarks/curve.py [--rows 1000000] [--queries 2000] [--classes 1000] [--threads 2] [--repeats 3]
+    OMP_NUM_THREADS=1 python benchmarks/curve.py [--rows 1000000] [--queries 2000] [--classes 1000]
 
 Expected beforehand: the 22 points of a curve on a million vectors of 256 numbers cost at most 2.5 times one
 exact evaluation of the same code, as long as a query has some thousand relevant items; with hundreds of
 thousands, the 22 rankings themselves weigh in.
 
 All candidates take turns in one process, so that the machine's load falls on all alike; the ratio is the
-result. The vectors are made up: a direction for each class, and noise. One JSON line is appended to
+result. With one thread, processor time is what they cost however busy the machine is. The vectors are made up: a direction for each class, and noise. One JSON line is appended to
 results/curve.jsonl.
 """
 
 import argparse
 import json
-import os
 import resource
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import check_output
-
-# The matrix products run in NumPy's own threads, and how many is read when it is imported.
-_threads = sys.argv[sys.argv.index("--threads") + 1] if "--threads" in sys.argv[:-1] else "1"
-os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = _threads
 
 import numpy as np
 import torch
@@ -40,7 +34,6 @@ CHUNK_ROWS = 10_000
 
 def main() -> None:
     arguments = parse()
-    torch.set_num_threads(arguments.threads)
     line = bench(arguments)
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a") as results:
@@ -56,7 +49,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dimension", type=int, default=256)
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 
@@ -69,9 +61,9 @@ def bench(arguments: argparse.Namespace) -> dict[str, object]:
     ids = [str(row) for row in range(num_rows)]
     relevance = Relevance.by_labels(ids[:num_queries], ids, labels[:num_queries], labels)
     order, queries = draw.permutation(num_rows), native[:num_queries].copy()
-    block = np.empty((min(BLOCK_QUERIES, num_queries), num_rows), np.float32)
 
     def product() -> None:
+        block = np.empty((min(BLOCK_QUERIES, num_queries), num_rows), np.float32)
         for start in range(0, num_queries, BLOCK_QUERIES):
             some = queries[start : start + BLOCK_QUERIES]
             np.matmul(some, native.T, out=block[: len(some)])
