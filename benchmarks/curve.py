@@ -7,8 +7,8 @@ exact evaluation of the same code, as long as a query has some thousand relevant
 thousands, the 22 rankings themselves weigh in.
 
 All candidates take turns in one process, so that the machine's load falls on all alike; the ratio is the
-result. With one thread, processor time is what they cost however busy the machine is. The vectors are made up: a direction for each class, and noise. One JSON line is appended to
-results/curve.jsonl.
+result. With one thread, processor time is what they cost however busy the machine is. The vectors are made
+up: a direction for each class, and noise. One JSON line is appended to results/curve.jsonl.
 """
 
 import argparse
