@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from regraft.recipes.pairing import FromGallery, FromPictures, Given
 from regraft.recipes.place import place_of
 from regraft.recipes.search import search
 from regraft.recipes.upgrade_plan import plan, read_plan
+from regraft.retrieval.ledger_entries import Progress
 from regraft.retrieval.pairs import from_arrays
 from regraft.retrieval.store.lance import LanceStore
 
@@ -147,6 +149,45 @@ def test_until_nothing_only_switches(planned: Path) -> None:
         assert sorted(known["ids"].tolist()) == sorted(made_for_the_plan)
 
 
+def foretell(gallery: Path, before: float, values: Sequence[float]) -> None:
+    """Write another forecast into a plan."""
+    path = place_of(gallery).upgrade / "plan.json"
+    made = json.loads(path.read_text())
+    shares = np.linspace(0, 1, len(values)).tolist()
+    points = [
+        {"share": share, "mean": value, "low": value, "high": value}
+        for share, value in zip(shares, values, strict=True)
+    ]
+    told = {"points": points, "before": points[0] | {"mean": before}, "stop": 0.75}
+    path.write_text(json.dumps(made | {"forecast": made["forecast"] | told}))
+
+
+def test_where_computed_vectors_are_worse_the_old_model_answers_longer(planned: Path) -> None:
+    foretell(planned, 0.5, [0.3, 0.4, 0.55, 0.6, 0.6])
+    made = read_plan(place_of(planned))
+    assert made.forecast.switch == 0.5
+    served: list[tuple[int, str]] = []
+
+    def watch(progress: Progress) -> None:
+        store = LanceStore(planned)
+        assert store.layout is not None
+        served.append((store.count(space=made.new.space, origin="native"), store.layout.space))
+
+    state = upgrade.run(planned, watch=watch)
+    assert state.phase == "backfilling"
+    backfilled = [space for num_native, space in served if num_native > 20]
+    assert backfilled[0] == made.old.space, "the first batch came before the switch"
+
+
+def test_a_plan_without_gain_is_not_carried_out_by_itself(planned: Path) -> None:
+    foretell(planned, 0.9, [0.3, 0.4, 0.5])
+    assert read_plan(place_of(planned)).forecast.switch is None
+    with pytest.raises(RunError, match="not expected to make"):
+        upgrade.run(planned)
+    assert upgrade.status(planned).served == read_plan(place_of(planned)).old.space
+    assert upgrade.run(planned, until=1.0).num_native == NUM_PICTURES
+
+
 def test_a_rollback_gives_back_what_was(planned: Path, models: dict[str, Path], tmp_path: Path) -> None:
     gallery, made = planned, read_plan(place_of(planned))
     before = rows_of(gallery, status(gallery).space)
@@ -194,10 +235,8 @@ def test_side_information_is_used_where_it_helps(gallery: Path, models: dict[str
     side = status(gallery).spaces[1].space
     draw = np.random.default_rng(0)
     # What the old vectors do not tell, and side-information does: six numbers an item.
-    content, maps = draw.normal(size=(NUM_PICTURES, 6)), draw.normal(size=(2, 6, 256))
-    pairs = Given(
-        from_arrays(draw.normal(size=(NUM_PICTURES, 256)), content @ maps[0], side=content @ maps[1])
-    )
+    content, maps = draw.normal(size=(300, 6)), draw.normal(size=(2, 6, 256))
+    pairs = Given(from_arrays(draw.normal(size=(300, 256)), content @ maps[0], side=content @ maps[1]))
     assert plan(gallery, models["new"], pairs=pairs, use_side=False).side is None
     assert plan(gallery, models["new"], pairs=pairs).side == side
     assert upgrade.run(gallery, until=1.0).num_native == NUM_PICTURES

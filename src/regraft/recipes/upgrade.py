@@ -226,13 +226,13 @@ def _advance(
     watch: Watch,
 ) -> Ending:
     """Go on from whatever phase the upgrade is in."""
+    share = _share(place, plan, until)
     transformation, _ = load_transformation(transformation_path(place))
     # Before its space is open, so that whoever adds pictures from now on can encode them.
     keep(model_path(place), place.encoder(plan.new.space))
     if (ending := transform_rows(store, ledger, transformation.transform, watch=watch)) != "done":
         return ending
     _fill_known(place, plan, store)
-    share = _share(place, plan, until)
     encode = EncodeSources(model_path(place))
 
     def backfill(share: float) -> Ending:
