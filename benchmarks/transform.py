@@ -6,8 +6,8 @@ A memory-mapped file of rows x 256 float32 goes to another, through a linear map
 block by block. Expected beforehand: the network takes at most 1.5 times as long as its matrix products, the
 linear map is bound by memory, and neither needs more memory for more rows.
 
-The rows go through all candidates in slices, in turns, so that the machine's load falls on all alike; the ratio
-is the result. `copy` reads and writes the same files through the same blocks. One thread. One JSON line is
+The rows go through all candidates in slices, in turns, so that the machine's load falls on all alike; the
+ratio is the result. `copy` reads and writes the same files through the same blocks. One thread. One JSON line is
 appended to results/transform.jsonl.
 """
 
