@@ -7,8 +7,8 @@ block by block. Expected beforehand: the network takes at most 1.5 times as long
 linear map is bound by memory, and neither needs more memory for more rows.
 
 The rows go through all candidates in slices, in turns, so that the machine's load falls on all alike; the
-ratio is the result. `copy` reads and writes the same files through the same blocks. One thread. One JSON line is
-appended to results/transform.jsonl.
+ratio is the result. `copy` reads and writes the same files through the same blocks. One thread. One JSON line
+is appended to results/transform.jsonl.
 """
 
 import argparse

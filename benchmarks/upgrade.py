@@ -181,7 +181,7 @@ def one_world(cache: Path, setting: str, metric: str, seed: int) -> Iterator[Lin
 
 
 def measured(cache: Path, setting: str, metric: str, seed: int) -> list[Line]:
-    """`one_world`, kept in CACHE/measured once every fit is there, so that seeds can be measured side by side."""
+    """`one_world`, kept in CACHE/measured once every fit is there: seeds can be measured side by side."""
     path = cache / "measured" / f"{metric}-{setting}-{seed}.json"
     if path.exists():
         return json.loads(path.read_bytes())
