@@ -101,7 +101,7 @@ def test_every_point_agrees_with_a_full_sort(
 
 @pytest.mark.parametrize("metric", [COSINE, EUCLIDEAN], ids=lambda metric: metric.name)
 def test_blocks_and_tables_do_not_matter(monkeypatch: pytest.MonkeyPatch, metric: Metric) -> None:
-    """Blocks of four queries and tables of one point give what one block and one table give."""
+    """Blocks of four queries and tables of one point, or of a few, give what one block and one table give."""
     case, ids = drawn(num_rows=150, num_queries=40), [f"item-{row}" for row in range(150)]
     arguments = case.queries, case.transformed, case.native, case.order, case.relevance
     whole = backfilling_curve(*arguments, metric=metric, ks=KS)
@@ -111,10 +111,11 @@ def test_blocks_and_tables_do_not_matter(monkeypatch: pytest.MonkeyPatch, metric
         mixed[case.order[:stop]] = case.native[case.order[:stop]]
         check(evaluation, case.queries, mixed, case.relevance, metric)
     monkeypatch.setattr(ranking, "BLOCK_QUERIES", 4)
-    monkeypatch.setattr(counting, "TABLE_CELLS", 1)
-    parts = backfilling_curve(*arguments, metric=metric, ks=KS)
-    for one, other in zip(whole.evaluations, parts.evaluations, strict=True):
-        same(one, other)
+    for num_cells in (1, 200):
+        monkeypatch.setattr(counting, "TABLE_CELLS", num_cells)
+        parts = backfilling_curve(*arguments, metric=metric, ks=KS)
+        for one, other in zip(whole.evaluations, parts.evaluations, strict=True):
+            same(one, other)
 
 
 def test_the_ends_of_a_curve_are_single_evaluations() -> None:
