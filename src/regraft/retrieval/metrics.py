@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -10,7 +9,7 @@ from jaxtyping import Float, Float64, Int64
 from regraft.errors import RecipeError, ShapeError
 from regraft.retrieval.distances import COSINE, Metric
 from regraft.retrieval.mixture import Mixture
-from regraft.retrieval.ranking import Positions, summarise_positions
+from regraft.retrieval.ranking import Positions, relevant_positions
 from regraft.retrieval.relevance import Relevance
 
 KS = (1, 5, 10, 100)
@@ -120,9 +119,11 @@ def evaluate_mixture(
     shape = (mixture.num_points, len(relevance.query_ids))
     precision, first_rank = np.zeros(shape), np.zeros(shape, np.int64)
     found = np.zeros((len(ks), *shape), np.int64)
-    summarise = partial(_summarise, ks=ks)
-    for row, summary in summarise_positions(queries, mixture, relevance, summarise):
-        precision[:, row], first_rank[:, row], found[:, :, row] = summary
+    for row, positions in relevant_positions(queries, mixture, relevance):
+        precision[:, row] = _average_precision(positions)
+        first_rank[:, row] = positions[:, 0]
+        # The j-th relevant item is nowhere before position j, so the first k of them decide.
+        found[:, :, row] = [np.count_nonzero(positions[:, :k] <= k, axis=1) for k in ks]
     return tuple(
         Evaluation(
             num_queries=len(queries),
@@ -197,14 +198,8 @@ def subgroup_gap(evaluation: Evaluation, groups: Sequence[Hashable]) -> Subgroup
     return SubgroupGap(worst, values[worst], evaluation.mean_average_precision, values)
 
 
-def _summarise(
-    positions: Positions, ks: Sequence[int]
-) -> tuple[Float64[np.ndarray, " p"], Int64[np.ndarray, " p"], Int64[np.ndarray, "k p"]]:
-    num_relevant = positions.shape[1]
-    precision = (np.arange(1, num_relevant + 1) / positions).mean(axis=1)
-    # The j-th relevant item is nowhere before position j, so the first k of them decide.
-    found = [np.count_nonzero(positions[:, :k] <= k, axis=1) for k in ks]
-    return precision, positions[:, 0].copy(), np.array(found, np.int64).reshape(len(ks), -1)
+def _average_precision(positions: Positions) -> Float64[np.ndarray, " p"]:
+    return (np.arange(1, positions.shape[1] + 1) / positions).mean(axis=1)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,14 +1,9 @@
 """The positions of the relevant items in every query's ranking, counted without sorting the gallery."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
-from typing import TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Int32, Int64
 
 from regraft.errors import ShapeError
@@ -22,18 +17,14 @@ BLOCK_QUERIES = 128
 BLOCK_BYTES = 2**30
 """Memory for the distances of a block of queries; a large gallery gets fewer queries."""
 
-Summary = TypeVar("Summary")
 Positions = Int64[np.ndarray, "p r"]
 """Positions of one query's relevant items, from 1, ascending, at each point of a mixture."""
 
 
-def summarise_positions(
-    queries: Float[np.ndarray, "q _"],
-    mixture: Mixture,
-    relevance: Relevance,
-    summarise: Callable[[Positions], Summary],
-) -> Iterator[tuple[int, Summary]]:
-    """Yield, for each query that has relevant items, its row and a summary of their positions.
+def relevant_positions(
+    queries: Float[np.ndarray, "q _"], mixture: Mixture, relevance: Relevance
+) -> Iterator[tuple[int, Positions]]:
+    """Yield each query that has relevant items, by its row, and their positions.
 
     Items at equal distance stand in the worst order, the irrelevant ones first: no order among equals is made
     up, and a gallery of equal vectors is given no credit.
@@ -47,7 +38,6 @@ def summarise_positions(
         queries: Of the new model.
         mixture: The gallery, at its points.
         relevance: In the order of the queries and of the gallery's rows.
-        summarise: Called in as many threads as torch uses.
     """
     _check(queries, mixture, relevance)
     answers = [_Answers.of(rows, mixture) for rows in relevance.groups]
@@ -57,21 +47,17 @@ def summarise_positions(
     ready = prepared(mixture.metric.queries, (queries, judged))
     step = block_queries(len(mixture.vectors))
     distances = np.empty((min(step, len(ready)), len(mixture.vectors)), np.float32)
-    num_threads = torch.get_num_threads()
-    with ThreadPoolExecutor(num_threads) as pool:
-        for start in range(0, len(judged), step):
-            rows = judged[start : start + step]
-            tiled = ready[start : start + step]
-            np.matmul(tiled, mixture.vectors.T, out=distances[: len(tiled)])
-            block = _Block(
-                mixture,
-                distances[: len(rows), : mixture.num_vectors],
-                [answers[group] for group in relevance.group[rows]],
-                [mixture.rows_of(own[own >= 0]) for own in relevance.own_row[rows, None]],
-            )
-            parts = np.array_split(np.arange(len(rows)), num_threads)
-            summaries = pool.map(partial(block.summaries, summarise), parts)
-            yield from zip(rows.tolist(), chain.from_iterable(summaries), strict=True)
+    for start in range(0, len(judged), step):
+        rows = judged[start : start + step]
+        tiled = ready[start : start + step]
+        np.matmul(tiled, mixture.vectors.T, out=distances[: len(tiled)])
+        block = _Block(
+            mixture,
+            distances[: len(rows), : mixture.num_vectors],
+            [answers[group] for group in relevance.group[rows]],
+            [mixture.rows_of(own[own >= 0]) for own in relevance.own_row[rows, None]],
+        )
+        yield from zip(rows.tolist(), block.positions(), strict=True)
 
 
 def block_queries(num_vectors: int) -> int:
@@ -95,7 +81,7 @@ class _Answers:
 
 
 class _Block:
-    """Some queries and their distances to all vectors; each query can be ranked once."""
+    """Some queries and their distances to all vectors, which ranking them uses up."""
 
     def __init__(
         self,
@@ -110,12 +96,10 @@ class _Block:
         self._num_columns = max(len(each.rows) for each in answers) + 1
         self._counter = Counter(mixture, self._num_columns)
 
-    def summaries(
-        self, summarise: Callable[[Positions], Summary], queries: Int64[np.ndarray, " m"]
-    ) -> list[Summary]:
-        """Summaries of the positions of some of the queries."""
+    def positions(self) -> Iterator[Positions]:
+        """The positions of each query's relevant items."""
         scratch = np.empty(self._distances.shape[1], np.int64)
-        return [summarise(self._positions(query, scratch)) for query in queries.tolist()]
+        return (self._positions(query, scratch) for query in range(len(self._distances)))
 
     def _positions(self, query: int, scratch: Int64[np.ndarray, " v"]) -> Positions:
         distances, answers = self._distances[query], self._answers[query]

@@ -36,9 +36,11 @@ class Thresholds:
         # The first cell is for values below all thresholds, the last for those above.
         scale = (self._num_cells - 3) / width if width > 0 else LARGEST_SCALE
         self._scale = np.float32(min(scale, LARGEST_SCALE))
-        in_cell = np.bincount(self._cells(sorted_values), minlength=self._num_cells)
+        cells = self._cells(sorted_values)
+        in_cell = np.bincount(cells, minlength=self._num_cells)
         self._below = np.cumsum(in_cell) - in_cell
-        self._answers = np.where(in_cell > 0, -1, self._below)
+        self._answers = self._below.copy()
+        self._answers[cells] = -1
 
     def smaller(
         self, values: Float32[np.ndarray, " n"], out: Int64[np.ndarray, " n"]
