@@ -1,5 +1,6 @@
 """What a transformation is trained to do."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import final
 
@@ -15,15 +16,12 @@ from regraft.retrieval.transform import Affine, Transformation
 from regraft.train.task import Batch
 
 
-@final
-class Align:
-    """Bring transformed vectors near the new ones.
-
-    With `SquaredError` alone this is FCT (arXiv 2112.02805).
+class Alignment(ABC):
+    """Bring transformed vectors near the new ones, in a way that a subclass says.
 
     Args:
         model: What is trained.
-        objectives: Whose means over the rows are added up.
+        objectives: What each row is judged by.
         held_out: Pairs to judge on.
         freeze_norms_after: Steps after which batch norms keep their statistics: half of all, as published.
     """
@@ -42,10 +40,17 @@ class Align:
         self._freeze_norms_after = freeze_norms_after
 
     def loss(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        """The mean of each objective."""
+        """What `terms` makes of the transformed batch."""
         freeze_norms(self.model, frozen=step >= self._freeze_norms_after)
-        z, _ = self.model(batch["old"], batch.get("side"))
-        return {objective.name: objective(z, batch).mean() for objective in self._objectives}
+        z, log_variance = self.model(batch["old"], batch.get("side"))
+        errors = {objective.name: objective(z, batch) for objective in self._objectives}
+        return self.terms(errors, log_variance)
+
+    @abstractmethod
+    def terms(
+        self, errors: Mapping[str, Float[Tensor, " b"]], log_variance: Float[Tensor, " b"] | None
+    ) -> Mapping[str, Tensor]:
+        """The terms of the loss, of each objective's error of each row and the rows' log-variances."""
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         """See `accuracy`."""
@@ -53,8 +58,19 @@ class Align:
 
 
 @final
-class AlignWithVariance:
-    """Bring transformed vectors near the new ones, and learn how far each will stay.
+class Align(Alignment):
+    """The mean of each objective. With `SquaredError` alone this is FCT (arXiv 2112.02805)."""
+
+    def terms(
+        self, errors: Mapping[str, Float[Tensor, " b"]], log_variance: Float[Tensor, " b"] | None
+    ) -> Mapping[str, Tensor]:
+        """The mean of each objective."""
+        return {name: error.mean() for name, error in errors.items()}
+
+
+@final
+class AlignWithVariance(Alignment):
+    """Learn as well how far each vector will stay from the new one; the model knows its log-variance.
 
     With `SquaredError` and `ClassError` this is FastFill (arXiv 2303.04766) as its authors released it: with
     L the sum of the objectives of a row and s its log-variance,
@@ -63,50 +79,27 @@ class AlignWithVariance:
 
     It is least at exp(s) = L: a row's variance is the loss that is expected of it. The paper's text puts only
     the alignment error under the variance; the released code, followed here, puts both.
-
-    Args:
-        model: What is trained, and knows its log-variance.
-        objectives: Added up row by row.
-        held_out: Pairs to judge on.
-        freeze_norms_after: See `Align`.
     """
 
-    def __init__(
-        self,
-        model: Transformation,
-        objectives: Sequence[Objective],
-        held_out: Pairs,
-        *,
-        freeze_norms_after: int,
-    ) -> None:
-        self.model = model
-        self._objectives = tuple(objectives)
-        self._held_out = held_out
-        self._freeze_norms_after = freeze_norms_after
-
-    def loss(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+    def terms(
+        self, errors: Mapping[str, Float[Tensor, " b"]], log_variance: Float[Tensor, " b"] | None
+    ) -> Mapping[str, Tensor]:
         """The one term above."""
-        freeze_norms(self.model, frozen=step >= self._freeze_norms_after)
-        z, log_variance = self.model(batch["old"], batch.get("side"))
         assert log_variance is not None, "the model knows its log-variance"
-        error = torch.stack([objective(z, batch) for objective in self._objectives]).sum(dim=0)
+        error = torch.stack(list(errors.values())).sum(dim=0)
         return {"attenuated": attenuated(error, log_variance).mean()}
-
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """See `accuracy`."""
-        return accuracy(model, self._held_out)
 
 
 @final
-class AlignNearOrthogonal:
-    """Bring transformed vectors near the new ones by a linear map that stays near an orthogonal one.
+class AlignNearOrthogonal(Alignment):
+    """The mean of each objective, for a linear map that stays near an orthogonal one.
 
-    The forward map of arXiv 2509.16664 with its penalty. The paper trains a second map back to the old space
-    and adds a supervised contrastive term; neither is needed to upgrade a gallery.
+    The forward map of arXiv 2509.16664 with its penalty. The paper trains a second map back to the old space,
+    which is not needed to upgrade a gallery.
 
     Args:
         model: What is trained.
-        objectives: Whose means over the rows are added up.
+        objectives: What each row is judged by.
         penalty: Of the matrix.
         held_out: Pairs to judge on.
     """
@@ -114,20 +107,16 @@ class AlignNearOrthogonal:
     def __init__(
         self, model: Affine, objectives: Sequence[Objective], penalty: NearOrthogonal, held_out: Pairs
     ) -> None:
-        self.model = model
-        self._objectives = tuple(objectives)
+        super().__init__(model, objectives, held_out, freeze_norms_after=0)  # a linear map has no norms
         self._penalty = penalty
-        self._held_out = held_out
+        self._linear = model
 
-    def loss(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+    def terms(
+        self, errors: Mapping[str, Float[Tensor, " b"]], log_variance: Float[Tensor, " b"] | None
+    ) -> Mapping[str, Tensor]:
         """The mean of each objective, and the penalty."""
-        z, _ = self.model(batch["old"], batch.get("side"))
-        terms = {objective.name: objective(z, batch).mean() for objective in self._objectives}
-        return terms | {self._penalty.name: self._penalty(self.model)}
-
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """See `accuracy`."""
-        return accuracy(model, self._held_out)
+        means = {name: error.mean() for name, error in errors.items()}
+        return means | {self._penalty.name: self._penalty(self._linear)}
 
 
 def attenuated(error: Float[Tensor, " b"], log_variance: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
