@@ -14,15 +14,13 @@ up: a direction for each class, and noise. One JSON line is appended to results/
 import argparse
 import json
 import resource
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from subprocess import check_output
 
 import numpy as np
 import torch
 
-from regraft.deploy.latency import Latency, device_name, measure
+from record import append, environment
+from regraft.deploy.latency import Latency, measure
 from regraft.retrieval.curve import backfilling_curve
 from regraft.retrieval.metrics import evaluate
 from regraft.retrieval.ranking import BLOCK_QUERIES
@@ -35,9 +33,7 @@ CHUNK_ROWS = 10_000
 def main() -> None:
     arguments = parse()
     line = bench(arguments)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.write(json.dumps(line) + "\n")
+    append(RESULTS, [line])
     print(json.dumps(line, indent=2))
 
 
@@ -87,7 +83,8 @@ def bench(arguments: argparse.Namespace) -> dict[str, object]:
         "evaluation_per_product": ratio(times["evaluation"], times["product"]),
         "times": {name: latency.to_json() for name, latency in times.items()},
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        **environment(),
+        **environment("torch", "numpy"),
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -108,19 +105,6 @@ def ratio(one: Latency, other: Latency) -> dict[str, float]:
     return {
         "cpu": one.cpu_median_ms / other.cpu_median_ms,
         "wall": one.wall_median_ms / other.wall_median_ms,
-    }
-
-
-def environment() -> dict[str, object]:
-    commit = check_output(
-        ["git", "rev-parse", "--short", "HEAD"], text=True, cwd=Path(__file__).parent
-    ).strip()
-    return {
-        "device": device_name(),
-        "threads": torch.get_num_threads(),
-        "versions": {package: version(package) for package in ("regraft", "torch", "numpy")},
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

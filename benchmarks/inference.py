@@ -18,23 +18,20 @@ import os
 # Threads of one library must not spin while another library's turn is measured.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import json
 import tempfile
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from subprocess import check_output
 
 import timm
 import torch
 from timm.utils.model import reparameterize_model
 
+from record import append, environment
 from regraft.deploy import openvino
 from regraft.deploy.cost import count
 from regraft.deploy.export import TARGETS, export
-from regraft.deploy.latency import device_name, measure
+from regraft.deploy.latency import measure
 from regraft.nn.reparam import fuse
 from regraft.vision.models import create_model, list_models
 
@@ -50,9 +47,7 @@ def main() -> None:
     for name in arguments.models:
         for batch in BATCHES:
             line = bench(name, batch, arguments.repeats)
-            RESULTS.parent.mkdir(exist_ok=True)
-            with RESULTS.open("a") as results:
-                results.write(json.dumps(line) + "\n")
+            append(RESULTS, [line])
             print(summary(line), flush=True)
 
 
@@ -83,7 +78,8 @@ def bench(name: str, batch: int, repeats: int) -> dict[str, object]:
         "gemm_size": GEMM_SIZE,
         "bfloat16_units": openvino.bfloat16_units(),
         "times": {key: latency.to_json() for key, latency in times.items()},
-        **environment(),
+        **environment("torch", "timm", "onnxruntime", "openvino"),
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -119,20 +115,6 @@ def gemms() -> dict[str, Callable[[], object]]:
     square = torch.randn(GEMM_SIZE, GEMM_SIZE)
     half = square.bfloat16()
     return {"gemm_float32": lambda: square @ square, "gemm_bfloat16": lambda: half @ half}
-
-
-def environment() -> dict[str, object]:
-    packages = ("regraft", "torch", "timm", "onnxruntime", "openvino")
-    commit = check_output(
-        ["git", "rev-parse", "--short", "HEAD"], text=True, cwd=Path(__file__).parent
-    ).strip()
-    return {
-        "device": device_name(),
-        "threads": torch.get_num_threads(),
-        "versions": {package: version(package) for package in packages},
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 def summary(line: dict[str, object]) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 INFERENCE = Path(__file__).parent / "results" / "inference.jsonl"
-BEGIN, END = "<!-- inference:begin -->", "<!-- inference:end -->"
 COLUMNS = {
     "timm_compile": "timm, compiled",
     "ours_eager": "ours, eager",
@@ -32,12 +31,17 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     old = README.read_text()
-    before, rest = old.split(BEGIN)
-    after = rest.split(END)[1]
-    new = f"{before}{BEGIN}\n{table(newest(INFERENCE))}{END}{after}"
+    new = placed(old, "inference", table(newest(INFERENCE)))
     if new != old and check:
         sys.exit("README.md does not hold the newest results; run: python benchmarks/render.py")
     README.write_text(new)
+
+
+def placed(page: str, name: str, text: str) -> str:
+    """The page with `text` between the marks of a name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{text}{end}{rest.split(end)[1]}"
 
 
 def newest(path: Path) -> list[Line]:

@@ -17,6 +17,7 @@ from regraft.retrieval.store.pgvector import PgVectorStore
 from regraft.retrieval.store.protocol import Capabilities
 from regraft.retrieval.store.qdrant_edge import EdgeEngine
 from regraft.retrieval.store.qdrant_server import ServerEngine
+from render import placed
 
 PAGE = Path(__file__).parents[1] / "docs" / "stores.md"
 SERVING = Path(__file__).parent / "results" / "serving.jsonl"
@@ -41,12 +42,6 @@ def main() -> None:
     if new != old and check:
         sys.exit("docs/stores.md is not what the stores say; run: python benchmarks/render_stores.py")
     PAGE.write_text(new)
-
-
-def placed(page: str, name: str, text: str) -> str:
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, rest = page.split(begin)
-    return f"{before}{begin}\n{text}{end}{rest.split(end)[1]}"
 
 
 def declared() -> str:

