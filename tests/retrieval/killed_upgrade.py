@@ -276,7 +276,7 @@ def dying_after(num_commits: int) -> Iterator[Callable[[VectorStore], VectorStor
             return call
 
     ledger_module.transaction = transaction
-    yield Mortal  # type: ignore[misc]
+    yield Mortal  # type: ignore[misc]  # its verbs are the inner store's, found by name
 
 
 def work(step: str, place: Place, *, num_commits: int | None) -> None:

@@ -2,9 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
+from collections.abc import Callable, Iterator
 
 from regraft.errors import RunError
 from regraft.retrieval.batches import Perform
@@ -40,13 +38,13 @@ def encoding_rows(
         done = have(records)
         if batch.taken_before and not store.capabilities.atomic_fill and len(done) < len(records):
             return records  # filled in half: encoded whole again, because its composition decides last bits
-        return rows_of(records, [row for row, name in enumerate(records.ids) if name not in done])
+        return records.take([row for row, name in enumerate(records.ids) if name not in done])
 
     def fill(seen: Records, finished: Finished, look_s: float) -> Done:
         encoded, start_s = finished.encoded, time.perf_counter()
         num_rows = 0
         if encoded.ids:
-            same = named_rows(seen, encoded.ids)
+            same = seen.named(encoded.ids)
             num_rows = store.fill(encoded.ids, encoded.vectors, space=fill_space, origin="native", seen=same)
         return Done(
             rows=num_rows,
@@ -73,20 +71,3 @@ def encoding_rows(
             raise RunError(f"The executor lost {len(looked)} batches; expected one answer to each.")
 
     return perform
-
-
-def named_rows(records: Records, ids: Sequence[str]) -> Records:
-    """Some of `records`, by their ids, in this order."""
-    place = {name: row for row, name in enumerate(records.ids)}
-    return rows_of(records, [place[name] for name in ids])
-
-
-def rows_of(records: Records, rows: Sequence[int]) -> Records:
-    """Some of `records`, by their places."""
-    return Records(
-        [records.ids[row] for row in rows],
-        records.vectors[np.array(rows, np.intp)],
-        [records.spaces[row] for row in rows],
-        [records.origins[row] for row in rows],
-        [records.sources[row] for row in rows],
-    )

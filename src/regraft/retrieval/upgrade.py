@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from regraft.errors import RunError, StoreError
 from regraft.retrieval.batches import UNLIMITED, Ending, Watch, unwatched, work_off
 from regraft.retrieval.encoding import Encode, Executor, here
-from regraft.retrieval.encoding_rows import BYTES_A_NUMBER, encoding_rows, named_rows
+from regraft.retrieval.encoding_rows import BYTES_A_NUMBER, encoding_rows
 from regraft.retrieval.ledger import Ledger
 from regraft.retrieval.ledger_entries import Batch, Done, Phase, Plan
 from regraft.retrieval.store.checks import named
@@ -204,7 +204,7 @@ def _transformed(store: VectorStore, plan: Plan, transform: Transform, batch: Ba
     side = None
     if plan.side_space is not None:
         side = store.find(seen.ids, space=plan.side_space)
-        seen = named_rows(seen, side.ids)
+        seen = seen.named(side.ids)
     read_s = time.perf_counter()
     if len(seen) == 0:
         return Done(store_s=read_s - start_s)

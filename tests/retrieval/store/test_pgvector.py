@@ -1,7 +1,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,14 +67,16 @@ def test_other_urls_are_refused_without_their_password(url: str) -> None:
     assert "s3cr" not in str(refused.value)
 
 
-def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path) -> None:
-    for place in ("127.0.0.1:1/db?", f"/db?host={tmp_path}&"):
-        gallery = PgVectorStore(f"postgresql://me:{SECRET}@{place}gallery=g")
-        for call in (gallery.count, lambda: gallery.put(["a"], vectors(1), space="m")):  # noqa: B023
-            with pytest.raises(StoreError, match="'g' in me@") as refused:
-                call()
-            assert "hint" in str(refused.value)
-            assert "s3cr" not in str(refused.value) + repr(gallery.address)
+@pytest.mark.parametrize("place", ["127.0.0.1:1/db?", "/db?host={folder}&"])
+@pytest.mark.parametrize("call", [PgVectorStore.count, lambda store: store.put(["a"], vectors(1), space="m")])
+def test_a_server_that_is_not_there_is_named_without_the_password(
+    call: Callable[[PgVectorStore], object], place: str, tmp_path: Path
+) -> None:
+    gallery = PgVectorStore(f"postgresql://me:{SECRET}@{place.format(folder=tmp_path)}gallery=g")
+    with pytest.raises(StoreError, match="'g' in me@") as refused:
+        call(gallery)
+    assert "hint" in str(refused.value)
+    assert "s3cr" not in str(refused.value) + repr(gallery.address)
 
 
 def test_what_the_server_refuses_is_said(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from regraft.errors import SpaceMismatch, StoreError, VectorError
-from regraft.retrieval.store.protocol import Layout, Origin, Records
+from regraft.retrieval.store.protocol import Layout, Origin, Records, VectorStore
 
 # An index squares lengths in float32. Outside these bounds squares vanish or overflow, and cosines with them.
 SHORTEST, LONGEST = 1e-15, 1e15
@@ -88,6 +88,14 @@ def unchanged(seen: Records, now: Records, filled: Records) -> list[str]:
     native = {name for name, origin in zip(filled.ids, filled.origins, strict=True) if origin == "native"}
     taken = native if filled.spaces[:1] != seen.spaces[:1] else set[str]()
     return [name for name, state in _states(now).items() if state == before[name] and name not in taken]
+
+
+def unchanged_in(store: VectorStore, seen: Records, space: str) -> list[str]:
+    """The ids of `unchanged`, of rows that a store can look up; nothing may be written to it meanwhile."""
+    if len(seen) == 0:
+        return []
+    now = store.find(seen.ids, space=seen.spaces[0])
+    return unchanged(seen, now, store.find(seen.ids, space=space))
 
 
 def _states(records: Records) -> dict[str, tuple[bytes, str, str | None]]:
@@ -199,6 +207,19 @@ def check_batch_rows(batch_rows: int) -> None:
     """Raise StoreError unless a scan can proceed in batches of this size."""
     if batch_rows < 1:
         raise StoreError(f"A scan was asked for batches of {batch_rows} rows; expected at least 1.")
+
+
+def all_of(ids: Sequence[str], found: Records) -> Records:
+    """The rows of all ids, in their order, from the rows that were found of them.
+
+    Raises:
+        StoreError: An id is not among them.
+    """
+    present = set(found.ids)
+    missing = [name for name in dict.fromkeys(ids) if name not in present]
+    if missing:
+        raise unknown_ids(missing)
+    return found.named(ids)
 
 
 def unknown_ids(missing: Sequence[str]) -> StoreError:

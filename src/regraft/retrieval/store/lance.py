@@ -17,6 +17,7 @@ from lancedb.table import Table
 from regraft.errors import StoreError
 from regraft.retrieval.store import rows
 from regraft.retrieval.store.checks import (
+    all_of,
     check_batch_rows,
     check_closable,
     check_complete,
@@ -27,7 +28,6 @@ from regraft.retrieval.store.checks import (
     checked_queries,
     checked_records,
     open_layout,
-    unknown_ids,
 )
 from regraft.retrieval.store.lance_carry import carry_over
 from regraft.retrieval.store.lance_errors import translated
@@ -149,15 +149,13 @@ class LanceStore:
         Rows are read and written whole: LanceDB can merge two columns alone, but reads every row of the
         gallery for it, which took 15 times as long at 400,000 rows of 256 numbers.
         """
-        checked_fill(ids, vectors, space=space, origin=origin, spaces=self.spaces, seen=seen)
+        _, stored = checked_fill(ids, vectors, space=space, origin=origin, spaces=self.spaces, seen=seen)
         if not ids:
             return 0
         with self.writing(), self._translated("written"):
             table, now = self._writable()
-            # Another writer may have closed the space since the first look.
-            _, stored = checked_fill(
-                ids, vectors, space=space, origin=origin, spaces=now.slots.layouts, seen=seen
-            )
+            # Another writer may have closed the space since the first look, or opened another of its name.
+            check_layout(space, stored.shape[1], open_layout(space, now.slots.layouts))
             slot = now.present(space)
             whole = now.rows(ids, table.schema.names)
             if seen is not None:
@@ -172,11 +170,7 @@ class LanceStore:
 
     def get(self, ids: Sequence[str], *, space: str | None = None) -> Records:
         """Read rows by id, in the order asked; see `VectorStore.get`."""
-        found = self.find(ids, space=space)
-        if len(found) < len(ids):
-            present = set(found.ids)
-            raise unknown_ids([name for name in dict.fromkeys(ids) if name not in present])
-        return found
+        return all_of(ids, self.find(ids, space=space))
 
     def find(self, ids: Sequence[str], *, space: str | None = None) -> Records:
         """Read those of some rows that are present and have a vector in a space; see `VectorStore.find`."""

@@ -15,7 +15,7 @@ from regraft.retrieval.store.checks import (
     checked_fill,
     checked_queries,
     checked_records,
-    unchanged,
+    unchanged_in,
     unknown_ids,
 )
 from regraft.retrieval.store.cosine import best, cosines
@@ -96,7 +96,7 @@ class MemoryStore:
         )
         if layout.packed:
             stored = unpack(pack(stored), layout.dimension)
-        chosen = self._rows.keys() & self._unchanged(ids, seen, space)
+        chosen = self._rows.keys() & set(ids if seen is None else unchanged_in(self, seen, space))
         for name, values in zip(ids, stored, strict=True):
             if name in chosen:
                 self._rows[name].vectors[space] = _Vector(values, origin)
@@ -171,12 +171,6 @@ class MemoryStore:
         self._opened = tuple(layout for layout in self._opened if layout.space != space)
         for row in self._rows.values():
             row.vectors.pop(space, None)
-
-    def _unchanged(self, ids: Sequence[str], seen: Records | None, space: str) -> set[str]:
-        if seen is None or len(seen) == 0:
-            return set(ids)
-        now = self.find(ids, space=seen.spaces[0])
-        return set(unchanged(seen, now, self.find(ids, space=space)))
 
     def _named(self, space: str | None) -> str:
         served = "" if self.layout is None else self.layout.space

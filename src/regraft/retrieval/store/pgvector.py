@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from regraft.errors import StoreError
 from regraft.retrieval.store.checks import (
+    all_of,
     check_batch_rows,
     check_closable,
     check_complete,
@@ -18,13 +19,11 @@ from regraft.retrieval.store.checks import (
     checked_queries,
     checked_records,
     unchanged,
-    unknown_ids,
 )
 from regraft.retrieval.store.cosine import best, cosines
 from regraft.retrieval.store.pgvector_rows import (
     array_of,
     records_from,
-    taken,
 )
 from regraft.retrieval.store.pgvector_search import candidates, select_rows
 from regraft.retrieval.store.pgvector_server import Address, Connection, Server, code_of
@@ -132,12 +131,7 @@ class PgVectorStore:
 
     def get(self, ids: Sequence[str], *, space: str | None = None) -> Records:
         """Read rows by id, in the order asked; see `VectorStore.get`."""
-        found = self.find(list(dict.fromkeys(ids)), space=space)
-        place = {name: row for row, name in enumerate(found.ids)}
-        missing = [name for name in ids if name not in place]
-        if missing:
-            raise unknown_ids(missing)
-        return taken(found, [place[name] for name in ids])
+        return all_of(ids, self.find(list(dict.fromkeys(ids)), space=space))
 
     def find(self, ids: Sequence[str], *, space: str | None = None) -> Records:
         """Read those of some rows that are present and have a vector in a space; see `VectorStore.find`."""
@@ -303,8 +297,7 @@ class PgVectorStore:
     def _found(self, link: Connection, ids: Sequence[str], space: Space) -> Records:
         sql = f"{select_rows(self._tables, space)} WHERE i.id = ANY(CAST(:ids AS bytea[]))"
         found = records_from(link.run(sql, ids=array_of(ids)) or [], space.layout)
-        place = {name: row for row, name in enumerate(found.ids)}
-        return taken(found, [place[name] for name in ids if name in place])
+        return found.named(ids)
 
     def _unchanged(
         self, link: Connection, spaces: Sequence[Space], seen: Records, target: Space

@@ -67,17 +67,6 @@ def records_from(rows: Sequence[Row], layout: Layout) -> Records:
     )
 
 
-def taken(records: Records, rows: Sequence[int]) -> Records:
-    """Return some of the rows, in this order, repeated or not."""
-    return Records(
-        [records.ids[row] for row in rows],
-        records.vectors[list(rows)],
-        [records.spaces[row] for row in rows],
-        [records.origins[row] for row in rows],
-        [records.sources[row] for row in rows],
-    )
-
-
 def text_of(query: Float32[np.ndarray, " d"]) -> str:
     """Return a vector as pgvector reads it; every float32 has a decimal that reads back as itself."""
     return "[" + ",".join(map(repr, query.tolist())) + "]"

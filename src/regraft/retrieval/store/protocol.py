@@ -53,6 +53,21 @@ class Records:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: Sequence[int]) -> "Records":
+        """Some of the rows, by their places, in this order, repeated or not."""
+        return Records(
+            [self.ids[row] for row in rows],
+            self.vectors[np.array(rows, np.intp)],
+            [self.spaces[row] for row in rows],
+            [self.origins[row] for row in rows],
+            [self.sources[row] for row in rows],
+        )
+
+    def named(self, ids: Sequence[str]) -> "Records":
+        """The rows of those of some ids that are here, in the order of the ids, repeated or not."""
+        place = {name: row for row, name in enumerate(self.ids)}
+        return self.take([place[name] for name in ids if name in place])
+
     @classmethod
     def empty(cls, dimension: int) -> "Records":
         """No rows."""

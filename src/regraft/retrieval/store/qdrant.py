@@ -18,7 +18,7 @@ from regraft.retrieval.store.checks import (
     checked_fill,
     checked_queries,
     checked_records,
-    unchanged,
+    unchanged_in,
     unknown_ids,
 )
 from regraft.retrieval.store.cosine import best, cosines
@@ -128,7 +128,7 @@ class QdrantStore:
             )
             target = _opened(space, spaces)
             present = {str(point.payload["id"]): point.payload for point in self._points(ids)}
-            chosen = present.keys() if seen is None else set(self._unchanged(seen, space))
+            chosen = present.keys() if seen is None else set(unchanged_in(self, seen, space))
             fields = dict(zip(ids, fields_of(target, stored, origin), strict=True))
             rows = [payload | fields[name] for name, payload in present.items() if name in chosen]
             if rows:
@@ -282,12 +282,6 @@ class QdrantStore:
         """The payloads of rows that are present and have a vector in a space, by id."""
         payloads = [point.payload for point in self._points(ids)]
         return {str(payload["id"]): payload for payload in payloads if space.origin in payload}
-
-    def _unchanged(self, seen: Records, space: str) -> list[str]:
-        """The rows that are still as they were seen."""
-        if len(seen) == 0:
-            return []
-        return unchanged(seen, self.find(seen.ids, space=seen.spaces[0]), self.find(seen.ids, space=space))
 
     def _payloads(self, chosen: Filter, page_rows: int) -> Iterator[list[Payload]]:
         after: str | None = None
