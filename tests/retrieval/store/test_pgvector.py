@@ -151,7 +151,8 @@ def test_several_may_write_the_same_rows(tmp_path: Path) -> None:
     assert failures == []
     store = PgVectorStore(url)
     (batch,) = store.scan()
-    assert 27 <= len(batch) <= 30
+    # Each writer's last act is to drop three rows, and all three may do so after the last put.
+    assert 21 <= len(batch) <= 27
     for vector, source in zip(batch.vectors, batch.sources, strict=True):
         assert source is not None
         assert vector.tolist() == [1 + int(source.split()[0])] * 4
