@@ -19,16 +19,21 @@ from regraft.cli import app
 from regraft.errors import RunError, SampleError
 from regraft.recipes import demo_steps
 from regraft.recipes.demo import run
-from regraft.recipes.demo_steps import demo_recipe
+from regraft.recipes.demo_steps import stretched
+from regraft.recipes.demo_upgrade import second_recipe
+from regraft.recipes.gallery import status
 from regraft.recipes.parts import load_parts, paths
 from regraft.recipes.proof import NUM_RANDOM
+from regraft.recipes.recipe import Recipe
 from regraft.recipes.small import mobileone_mini
 from regraft.recipes.story import Record, Step, Story
 from regraft.train.journal import Watcher, read_events
 
 NUM_STEPS = 30
 NUM_EACH = 14
-NAMES = ["look", "grow", "fuse", "export", "latency", "gallery", "queries", "report"]
+NAMES = [
+    "look", "grow", "fuse", "export", "latency", "gallery", "queries", "regrow", "plan", "upgrade", "report",
+]  # fmt: skip
 COMMAND = [sys.executable, "-c", "from regraft.cli import main; main()", "demo"]
 
 
@@ -117,8 +122,10 @@ def test_what_follows_a_step_done_anew_is_done_anew(
     (story.out / "steps" / "queries.json").unlink()
     listener = Listener()
     records = run(story, listener)
-    assert listener.begun == ["queries", "report"]
+    assert listener.begun == ["queries", "regrow", "plan", "upgrade", "report"]
+    # The gallery had been upgraded. It went back to its first model, and then on to the second once more.
     assert records["queries"].facts == told[1]["queries"].facts
+    assert qualities(records) == qualities(told[1])
 
 
 def test_every_claim_is_proven(told: tuple[Listener, dict[str, Record]]) -> None:
@@ -148,6 +155,44 @@ def test_the_parts_are_disjoint_and_searched_honestly(
     assert queries["total"]["at_1"] > 0.8
 
 
+def qualities(records: dict[str, Record]) -> list[tuple[float, float]]:
+    moments = [records["upgrade"].facts["before"], *records["upgrade"].facts["moments"]]
+    return [(moment["share"], moment["map"]) for moment in moments]
+
+
+def test_the_second_model_takes_over_while_the_gallery_answers(
+    told: tuple[Listener, dict[str, Record]], story: Story
+) -> None:
+    records = told[1]
+    made, done = records["plan"].facts, records["upgrade"].facts
+    assert records["regrow"].facts["parity"]["passed"]
+    assert made["old"]["space"] == records["gallery"].facts["space"] != made["new"]["space"]
+    assert made["num_pairs"] == len(load_parts(story.parts).train)
+    shares = [moment["share"] for moment in done["moments"]]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    spaces = [space for moment in done["moments"] for space in moment["spaces"]]
+    assert spaces == sorted(spaces, key=[made["old"]["space"], made["new"]["space"]].index)
+    assert min(done["num_answers"].values()) >= 1
+    assert done["num_answers"]["new"] >= len(shares)
+    num_right = len(records["queries"].facts["right"]) + done["num_gained"] - done["num_lost"]
+    assert num_right == pytest.approx(done["total"]["at_1"] * done["total"]["num_queries"])
+    state = status(story.gallery)
+    assert (state.space, state.rows["native"]) == (made["new"]["space"], records["gallery"].facts["num_rows"])
+
+
+def test_an_upgrade_that_was_interrupted_is_measured_on_from_where_it_was(
+    told: tuple[Listener, dict[str, Record]], story: Story
+) -> None:
+    (story.out / "steps" / "upgrade.json").unlink()
+    moments = json.loads(story.live.read_bytes())
+    story.live.write_text(json.dumps(moments[:-2]))
+    records = run(story, Listener())
+    assert qualities(records)[:-2] == qualities(told[1])[:-2]
+    # What had been encoded was not lost: only the measuring is done again.
+    assert {share for share, _ in qualities(records)[-2:]} == {1.0}
+
+
 def test_the_report_is_one_file_that_says_it_all(
     told: tuple[Listener, dict[str, Record]], story: Story
 ) -> None:
@@ -157,7 +202,7 @@ def test_the_report_is_one_file_that_says_it_all(
     facts = {name: record.facts for name, record in told[1].items()}
     sizes = [facts["fuse"][name]["operations"] for name in ("before", "after")]
     assert f"{sizes[0]} → {sizes[1]}" in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 5
     assert "red/broken.png" in page
     assert told[1]["latency"].device in page
     for candidate in facts["latency"]["latencies"]["8"].values():
@@ -205,9 +250,10 @@ def test_digits_are_written_whole_and_once(tmp_path: Path) -> None:
     demo_steps.write_digits(tmp_path / "images")
 
 
+@pytest.mark.parametrize("original", [mobileone_mini(), second_recipe()])
 @pytest.mark.parametrize(("steps", "num_train"), [(None, 5000), (1, 5), (60, 72), (20_000, 5000)])
-def test_the_recipe_stretches(steps: int | None, num_train: int) -> None:
-    recipe = demo_recipe(steps, num_train)
-    assert recipe.schedule.steps == (steps or mobileone_mini().schedule.steps)
+def test_a_recipe_stretches(original: Recipe, steps: int | None, num_train: int) -> None:
+    recipe = stretched(original, steps, num_train)
+    assert recipe.schedule.steps == (steps or original.schedule.steps)
     assert recipe.batch_size <= num_train
     assert recipe.schedule.warmup_steps < recipe.schedule.steps

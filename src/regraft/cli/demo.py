@@ -24,14 +24,15 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("regraft-demo"),
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Training steps.", show_default="as many as take about two minutes"),
+        typer.Option(min=1, help="Training steps of each network.", show_default="600"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """From pictures to a deployed model that is proven equal and answers searches, with a report.
+    """From pictures to a model that answers searches, and to a better one in its place, with a report.
 
-    Trains a small MobileOne, fuses it, exports it, times it, fills a gallery and searches it. Ctrl-C and
-    a second run continue where it stopped.
+    Trains a small MobileOne, fuses it, exports it, times it, fills a gallery and searches it. Then trains a
+    FastViT and upgrades the gallery to it, which answers all the while. Ctrl-C and a second run continue
+    where it stopped.
     """
     from rich.console import Console
 

@@ -38,14 +38,19 @@ LOOK: dict[Any, object] = {
 }
 
 
-def training_chart(events: Sequence[Event]) -> str:
-    """Loss of every step, smoothed, beside the share of unseen pictures named right, as SVG."""
+def training_chart(events: Sequence[Event], *, name: str = "training") -> str:
+    """Loss of every step, smoothed, beside the share of unseen pictures named right, as SVG.
+
+    Args:
+        events: Of a training run.
+        name: Keeps its ids apart from those of other charts on the page.
+    """
     with matplotlib.rc_context(LOOK):
         figure = Figure(figsize=(9, 3), layout="constrained")
         loss, top1 = figure.subplots(1, 2, width_ratios=(3, 2))
         _draw_loss(loss, events)
         _draw_top1(top1, [event for event in events if "top1" in event.evaluation])
-        return svg_of(figure, "training")
+        return svg_of(figure, name)
 
 
 def latency_chart(latencies: Mapping[int, Mapping[str, Latency]]) -> str:

@@ -1,4 +1,5 @@
-"""The whole story in one folder: from pictures by class to a proven, deployed model that answers searches.
+"""The whole story in one folder: from pictures by class to a proven, deployed model that answers searches,
+and to a better one in its place.
 
     regraft-demo/
       demo.json       what was asked for; a folder belongs to one demo
@@ -7,10 +8,12 @@
       split.json      which picture is for training, for the gallery, or a query
       run/            the training run
       fused.safetensors, model.onnx, model.xml, gallery/, graph.svg
+      second_run/     the training run of the second model
+      second.safetensors, live.json (what was measured while it took the first one's place)
       report.html     all of it for a person
 
-Killed at any instant and started again, it goes on after the last finished step; training and the gallery
-go on in their middle.
+Killed at any instant and started again, it goes on after the last finished step; trainings, the gallery and
+its upgrade go on in their middle.
 """
 
 import json
@@ -27,7 +30,7 @@ from filelock import FileLock, Timeout
 from regraft.deploy.latency import device_name
 from regraft.errors import RunError
 from regraft.files import check_place, replacing
-from regraft.recipes import demo_steps
+from regraft.recipes import demo_steps, demo_upgrade
 from regraft.recipes.report import write_report
 from regraft.recipes.story import Follower, Record, Result, Step, Story
 
@@ -37,7 +40,8 @@ REPORT = "report.html"
 def run(story: Story, follower: Follower) -> dict[str, Record]:
     """Tell the story to its end, beginning after the last step that was finished before.
 
-    Takes about two minutes on two cores with the digits and the default number of training steps.
+    Takes some minutes on two cores with the digits and the default number of training steps; the report says
+    how many.
 
     Returns:
         What each step found, in order.
@@ -48,7 +52,7 @@ def run(story: Story, follower: Follower) -> dict[str, Record]:
         ParityError: A fused or exported model does not give the trained model's answers.
         Interrupted: Training was asked to stop, and has saved its state.
     """
-    steps = (*demo_steps.STEPS, Step("report", "writing the report", _report))
+    steps = (*demo_steps.STEPS, *demo_upgrade.STEPS, Step("report", "writing the report", _report))
     records: dict[str, Record] = {}
     with _claimed(story.out):
         _settle(story)

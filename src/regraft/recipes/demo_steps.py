@@ -15,7 +15,7 @@ from torch import Tensor
 from regraft.deploy.cost import count
 from regraft.deploy.export import TARGETS, export
 from regraft.deploy.latency import measure
-from regraft.deploy.parity import Function, compare
+from regraft.deploy.parity import Function, Parity, compare
 from regraft.errors import ParityError
 from regraft.files import replacing
 from regraft.nn.reparam import fuse
@@ -88,11 +88,16 @@ def write_digits(folder: Path) -> None:
 
 def learn(story: Story, earlier: Earlier, follower: Follower) -> Result:
     """Train a small MobileOne, branches and all."""
+    return trained(story, mobileone_mini(), story.run, follower)
+
+
+def trained(story: Story, recipe: Recipe, run: Path, follower: Follower) -> Result:
+    """Train a network on the demo's training pictures, as long as the demo was asked to."""
     parts = load_parts(story.parts)
-    recipe = demo_recipe(story.steps, len(parts.train))
-    left_out = grow(recipe, parts.train, parts.unseen, story.run, watchers=follower.watchers)
-    last = read_events(story.run)[-1]
-    starts = json.loads((story.run / "environment.json").read_bytes())
+    recipe = stretched(recipe, story.steps, len(parts.train))
+    left_out = grow(recipe, parts.train, parts.unseen, run, watchers=follower.watchers)
+    last = read_events(run)[-1]
+    starts = json.loads((run / "environment.json").read_bytes())
     facts = {
         "model": recipe.model,
         "size_px": recipe.size_px,
@@ -110,9 +115,8 @@ def learn(story: Story, earlier: Earlier, follower: Follower) -> Result:
     return Result(f"{top1:.1f} % of {len(parts.unseen):,} unseen pictures named right", facts)
 
 
-def demo_recipe(steps: int | None, num_train: int) -> Recipe:
-    """The recipe of the small MobileOne, stretched or shrunk to `steps`, for `num_train` pictures or more."""
-    recipe = mobileone_mini()
+def stretched(recipe: Recipe, steps: int | None, num_train: int) -> Recipe:
+    """A recipe made longer or shorter, for `num_train` pictures or more; `None` keeps its length."""
     old = recipe.schedule
     steps, every = steps or old.steps, old.checkpoint_every or old.steps
     schedule = replace(
@@ -129,10 +133,7 @@ def demo_recipe(steps: int | None, num_train: int) -> Recipe:
 def fold(story: Story, earlier: Earlier, follower: Follower) -> Result:
     """Fuse the branches, prove that nothing changed, count and draw what went."""
     branched, card = load_model(story.run / "model.safetensors")
-    fused = cast(Backbone, fuse(branched))
-    parity = compare(branched, fused, _proofs(story, card))
-    if not parity.passed:
-        raise ParityError(f"The fused model is not the trained one. {parity}")
+    fused, parity = proven(story, branched, card)
     example = _example(card)
     graphs = {"before": operations(branched, example), "after": operations(fused, example)}
     with replacing(story.drawing) as temporary:
@@ -145,6 +146,19 @@ def fold(story: Story, earlier: Earlier, follower: Follower) -> Result:
         facts[name] = size | {"operations": sum(kinds.values()), "kinds": kinds}
     sizes = [sum(count_kinds(kinds).values()) for kinds in graphs.values()]
     return Result(f"{sizes[0]} operations became {sizes[1]}; {parity}", facts)
+
+
+def proven(story: Story, branched: Backbone, card: ModelCard) -> tuple[Backbone, Parity]:
+    """Fuse a network and compare the two on unseen pictures.
+
+    Raises:
+        ParityError: They do not agree.
+    """
+    fused = cast(Backbone, fuse(branched))
+    parity = compare(branched, fused, _proofs(story, card))
+    if not parity.passed:
+        raise ParityError(f"The fused model is not the trained one. {parity}")
+    return fused, parity
 
 
 def publish(story: Story, earlier: Earlier, follower: Follower) -> Result:
@@ -202,6 +216,7 @@ def fill(story: Story, earlier: Earlier, follower: Follower) -> Result:
     """Embed the gallery's pictures with the fused model."""
     from regraft.recipes import gallery
 
+    as_filled(story)
     pictures = load_parts(story.parts).gallery
     added = gallery.add(story.gallery, paths(pictures), model=story.fused, watch=follower.advance)
     state = gallery.status(story.gallery)
@@ -221,23 +236,18 @@ def fill(story: Story, earlier: Earlier, follower: Follower) -> Result:
 
 def ask(story: Story, earlier: Earlier, follower: Follower) -> Result:
     """Search the gallery with pictures that nothing has seen, and judge the answers by their class."""
-    from regraft.recipes.search import search
-
+    as_filled(story)
     parts = load_parts(story.parts)
-    kept, queries = parts.gallery, parts.queries
-    label_of = dict(zip(map(str, paths(kept)), kept.labels, strict=True))
-    found = search(story.gallery, paths(queries), NUM_HITS)
-    answers = [
-        _labelled(answer, label, label_of) for answer, label in zip(found, queries.labels, strict=True)
-    ]
-    total = measure_precision(answers, kept.labels)
+    answers = answers_now(story)
+    total = measure_precision(answers, parts.gallery.labels)
     facts = {
         "total": asdict(total),
         "by_class": {
-            name: asdict(measure_precision(chosen, kept.labels))
-            for label, name in enumerate(queries.classes)
+            name: asdict(measure_precision(chosen, parts.gallery.labels))
+            for label, name in enumerate(parts.queries.classes)
             if (chosen := [answer for answer in answers if answer.label == label])
         },
+        "right": [answer.query for answer in answers if answer.is_right],
         "num_mistakes": sum(not answer.is_right for answer in answers),
         "typical": [asdict(answer) for answer in typical(answers, NUM_TYPICAL)],
         "mistakes": [asdict(answer) for answer in surest_mistakes(answers, NUM_MISTAKES)],
@@ -247,6 +257,28 @@ def ask(story: Story, earlier: Earlier, follower: Follower) -> Result:
         f"(first five: {100 * total.at_5:.1f} %, by chance {100 * total.chance:.1f} %)"
     )
     return Result(headline, facts)
+
+
+def answers_now(story: Story) -> list[Labelled]:
+    """What the gallery answers to every query, by whichever model it answers now."""
+    from regraft.recipes.search import search
+
+    parts = load_parts(story.parts)
+    kept, queries = parts.gallery, parts.queries
+    label_of = dict(zip(map(str, paths(kept)), kept.labels, strict=True))
+    found = search(story.gallery, paths(queries), NUM_HITS)
+    return [_labelled(answer, label, label_of) for answer, label in zip(found, queries.labels, strict=True)]
+
+
+def as_filled(story: Story) -> None:
+    """Let the gallery answer by its first model, also where an earlier run has begun to upgrade it."""
+    from regraft.recipes import upgrade
+    from regraft.recipes.place import place_of
+    from regraft.recipes.upgrade_plan import ledger_path
+
+    place = place_of(story.gallery)
+    if ledger_path(place).is_file():
+        upgrade.rollback(place)
 
 
 def _labelled(answer: "Answer", label: int, label_of: Mapping[str, int]) -> Labelled:

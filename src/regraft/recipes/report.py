@@ -11,8 +11,11 @@ from markupsafe import Markup
 
 from regraft.deploy.latency import Latency
 from regraft.recipes.charts import latency_chart, training_chart
+from regraft.recipes.forecast import shown_points
 from regraft.recipes.pages import Thumbnail, thumbnail, write_page
 from regraft.recipes.story import Facts, Record, Story
+from regraft.recipes.upgrade_chart import Measured, curve_chart
+from regraft.recipes.upgrade_plan import UpgradePlan
 from regraft.train.journal import read_events
 
 PACKAGES = ("regraft", "torch", "onnxruntime", "openvino", "lancedb", "numpy", "pillow")
@@ -25,12 +28,13 @@ def write_report(path: Path, story: Story, records: Mapping[str, Record]) -> Non
         records: Of every step before, by name.
     """
     classes: list[str] = records["look"].facts["classes"]
-    queries = records["queries"].facts
+    queries, upgrade = records["queries"].facts, records["upgrade"].facts
+    plan = UpgradePlan.from_json(records["plan"].facts)
     context = {
         "steps": records,
         "facts": {name: record.facts for name, record in records.items()},
         "duration_s": sum(record.duration_s for record in records.values()),
-        "day": datetime.fromisoformat(records["queries"].finished).date().isoformat(),
+        "day": datetime.fromisoformat(records["upgrade"].finished).date().isoformat(),
         "machines": sorted({(record.device, record.num_threads) for record in records.values()}),
         "training_chart": Markup(training_chart(read_events(story.run))),
         "graph": Markup(story.drawing.read_text(encoding="utf-8")),
@@ -39,6 +43,13 @@ def write_report(path: Path, story: Story, records: Mapping[str, Record]) -> Non
         "latency_chart": Markup(latency_chart(latencies)),
         "typical": [_answer(answer, classes) for answer in queries["typical"]],
         "mistakes": [_answer(answer, classes) for answer in queries["mistakes"]],
+        "second_chart": Markup(training_chart(read_events(story.second_run), name="second")),
+        "plan": plan,
+        "points": shown_points(plan.forecast.points),
+        "upgrade_chart": Markup(_upgrade_chart(plan, upgrade)),
+        "gained": [_answer(answer, classes) for answer in upgrade["gained"]],
+        "lost": [_answer(answer, classes) for answer in upgrade["lost"]],
+        "gallery": story.gallery,
         "environment": _environment(records["grow"].facts["environment"]),
     }
     write_page(path, "report.html.j2", context)
@@ -65,6 +76,12 @@ def _latencies(facts: Facts) -> dict[int, dict[str, Latency]]:
         int(size): {name: Latency(**latency) for name, latency in candidates.items()}
         for size, candidates in facts["latencies"].items()
     }
+
+
+def _upgrade_chart(plan: UpgradePlan, upgrade: Facts) -> str:
+    """What was expected of the upgrade, and what the queries found."""
+    measured = [Measured(moment["share"], moment["map"]) for moment in upgrade["moments"]]
+    return curve_chart(plan.forecast, measured, old=upgrade["before"]["map"])
 
 
 def _answer(answer: Facts, classes: list[str]) -> dict[str, object]:

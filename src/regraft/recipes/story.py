@@ -42,7 +42,7 @@ class Story:
     images: Path | None = None
     """A folder of pictures by class; `None` takes the handwritten digits that come with scikit-learn."""
     steps: int | None = None
-    """Optimizer steps of the training; `None` takes the recipe's own number."""
+    """Optimizer steps of each training; `None` takes the recipes' own numbers."""
 
     @property
     def settings(self) -> dict[str, str | int]:
@@ -69,6 +69,21 @@ class Story:
     def fused(self) -> Path:
         """The model file without branches."""
         return self.out / "fused.safetensors"
+
+    @property
+    def second_run(self) -> Path:
+        """The run directory of the second training."""
+        return self.out / "second_run"
+
+    @property
+    def second(self) -> Path:
+        """The second model's file, without branches."""
+        return self.out / "second.safetensors"
+
+    @property
+    def live(self) -> Path:
+        """What was measured of the gallery while it was upgraded."""
+        return self.out / "live.json"
 
     @property
     def drawing(self) -> Path:
