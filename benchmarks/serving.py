@@ -90,9 +90,9 @@ def contenders(stack: ExitStack, num_rows: int) -> dict[str, Contender]:
     # As many lists as rows in a list: LanceDB reads about 20 of them.
     num_lists = round(num_rows**0.5)
     return {
-        "lance": Contender(lance, lambda: lance.index(num_partitions=num_lists), lance.optimize, []),
-        "qdrant": Contender(edge, edge.index, edge.index, []),
-        "pgvector": Contender(postgres, lambda: postgres.index(memory_mb=512), lambda: None, [server]),
+        "lance": Contender(lance, lambda: lance.index(num_partitions=num_lists), lance.tidy, []),
+        "qdrant": Contender(edge, edge.index, edge.tidy, []),
+        "pgvector": Contender(postgres, lambda: postgres.index(memory_mb=512), postgres.tidy, [server]),
     }
 
 

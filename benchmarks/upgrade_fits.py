@@ -25,7 +25,7 @@ from regraft.retrieval.head import Head
 from regraft.retrieval.judging import transformed_pairs
 from regraft.retrieval.linear import procrustes, ridge
 from regraft.retrieval.methods import Lesson
-from regraft.retrieval.objectives import NearOrthogonal
+from regraft.retrieval.objectives import InfoNCE, NearOrthogonal, SquaredError
 from regraft.retrieval.pairs import Pairs, from_arrays
 from regraft.retrieval.training import Training
 from regraft.retrieval.transform import Transformation
@@ -102,6 +102,7 @@ LINEAR: dict[str, Method] = {
     "procrustes": lambda lesson, world: procrustes(lesson.pairs),
     "ridge": lambda lesson, world: ridge(lesson.pairs),
     "near_orthogonal": lambda lesson, world: methods.near_orthogonal(lesson, NearOrthogonal()),
+    "nearer_orthogonal": lambda lesson, world: methods.near_orthogonal(lesson, NearOrthogonal(3.0)),
 }
 NETWORKS: dict[str, Method] = {
     "fct": lambda lesson, world: methods.fct(lesson),
@@ -109,6 +110,9 @@ NETWORKS: dict[str, Method] = {
     "label_free": lambda lesson, world: methods.label_free(lesson, world.head),
     "head_free": lambda lesson, world: methods.head_free(lesson),
     "by_class": lambda lesson, world: methods.by_class(lesson),
+    "info_nce": lambda lesson, world: methods.uncertain(
+        lesson, "info_nce", [SquaredError(methods.typical_number(lesson.pairs.new)), InfoNCE(weight=0.2)]
+    ),
     "residual_mlp": lambda lesson, world: methods.residual_mlp(lesson),
 }
 
@@ -151,9 +155,11 @@ def jobs() -> list[Job]:
         wanted += [Job(metric, s, method) for s in SETTINGS for method in ("fct", "fastfill", "label_free")]
         wanted += [Job(metric, "A", "fct", side) for side in ("side_b", "side_a")]
     wanted += [
-        Job("cosine", s, method) for s in SETTINGS for method in ("head_free", "by_class", "residual_mlp")
+        Job("cosine", s, method)
+        for s in SETTINGS
+        for method in ("head_free", "by_class", "residual_mlp", "info_nce")
     ]
-    sided = ("fastfill", "label_free", "head_free", "by_class")
+    sided = ("fastfill", "by_class")
     wanted += [Job("cosine", "B", method, "side_b") for method in ("fct", *sided)]
     wanted += [Job("cosine", "A", method, "side_b") for method in sided]
     wanted += [Job("cosine", "A", method, "side_a") for method in ("fastfill", "by_class")]

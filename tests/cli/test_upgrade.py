@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 from regraft.cli.upgrade import app
 from regraft.errors import RunError, SampleError
+from regraft.recipes.encode_sources import EncodeSources
 from regraft.recipes.gallery import add
-from regraft.recipes.upgrade import EncodeSources
 
 NUM_PICTURES = 60
 
@@ -98,7 +98,9 @@ def test_an_interrupted_run_goes_on(home: Path) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
-    assert process.returncode in (0, 1, 130), stderr
+    # Through before the signal; stopped at the end of a batch; or stopped outside of any work.
+    endings = {0: "", 1: "Stopped by SIGINT", 130: ""}
+    assert endings[process.returncode] in stderr, stderr
     assert "Traceback" not in stderr
     assert json.loads(run("run", "gallery", "--until", "1", "--json").stdout)["num_native"] == NUM_PICTURES
     assert "rolled back" in run("rollback", "gallery").stdout

@@ -204,6 +204,43 @@ def test_a_closed_space_is_forgotten(store: VectorStore) -> None:
     assert store.spaces == (NEW, OLD)
 
 
+def answers(store: VectorStore, layout: Layout) -> list[object]:
+    hits = store.search(vectors(layout, 3, seed=9), 4, space=layout.space)
+    return [hits.ids, [scores.tolist() for scores in hits.scores]]
+
+
+def test_tidying_changes_neither_rows_nor_answers(store: VectorStore) -> None:
+    """Whatever is open beside the served space, and done twice."""
+    store.open_space(NEW)
+    store.open_space(SIDE)
+    store.tidy(space="new")
+    for number in range(3):
+        store.fill(names(5), vectors(NEW, 5, seed=number), space="new", origin="transformed")
+        store.fill(names(4), vectors(OLD, 4, seed=number), space="old", origin="native")
+    store.fill(names(3), vectors(SIDE, 3), space="side", origin="native")
+    store.drop(["item-4"])
+    before, old = content(store), answers(store, OLD)
+    for space in (None, "old", "new", "new", None):
+        store.tidy(space=space)
+        assert (content(store), answers(store, OLD)) == (before, old)
+    memory = MemoryStore()
+    memory.put(names(4), vectors(NEW, 4, seed=2), space="new")
+    store.serve("new")
+    for _ in range(2):
+        assert answers(store, NEW) == answers(memory, NEW)
+        store.tidy()
+    store.drop(names(5))
+    store.tidy()
+    store.put(names(4), vectors(NEW, 4, seed=2), space="new")
+    assert answers(store, NEW) == answers(memory, NEW)
+
+
+def test_only_what_is_searched_is_made_quick(store: VectorStore) -> None:
+    store.open_space(SIDE)
+    refuses(SpaceMismatch, store, lambda: store.tidy(space="side"), "packed")
+    refuses(SpaceMismatch, store, lambda: store.tidy(space="other"), "not open")
+
+
 def test_spaces_that_are_refused(store: VectorStore, tmp_path: Path) -> None:
     refuses(SpaceMismatch, store, lambda: store.open_space(Layout("old", 9)), "open as")
     refuses(SpaceMismatch, store, lambda: store.open_space(Layout("old", 4, packed=True)), "open as")
@@ -219,7 +256,10 @@ def test_a_gallery_without_any_put_has_no_space(name: str, tmp_path: Path) -> No
         store.serve("new")
     with pytest.raises(SpaceMismatch, match="not open"):
         store.fill(["a"], vectors(NEW, 1), space="new", origin="native")
+    with pytest.raises(SpaceMismatch, match="not open"):
+        store.tidy(space="new")
     store.close_space("new")
+    store.tidy()
     assert (store.spaces, store.count(space="new"), store.find(["a"]).ids) == ((), 0, [])
 
 
@@ -317,6 +357,10 @@ def against_memory(opener: Callable[[Path], VectorStore]) -> type[RuleBasedState
         @rule(layout=LAYOUTS)
         def close_space(self, layout: Layout) -> None:
             self.both(lambda store: store.close_space(layout.space))
+
+        @rule(layout=st.sampled_from([OLD, NEW, SIDE, None]))
+        def tidy(self, layout: Layout | None) -> None:
+            self.both(lambda store: store.tidy(space=layout and layout.space))
 
         @invariant()
         def same(self) -> None:

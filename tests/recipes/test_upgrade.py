@@ -14,11 +14,15 @@ from regraft.errors import RecipeError, RunError, SampleError, StoreError
 from regraft.recipes import upgrade
 from regraft.recipes.encoders import Encoders, load_encoder, read_again
 from regraft.recipes.gallery import add, status
+from regraft.recipes.known import read_known
 from regraft.recipes.labels import FolderLabels, TableLabels, classify, labels_from
-from regraft.recipes.pairing import FromGallery, FromPictures, Given
+from regraft.recipes.pairing import FromGallery, FromPictures
+from regraft.recipes.pairing import Given as GivenPairs
 from regraft.recipes.place import place_of
 from regraft.recipes.search import search
 from regraft.recipes.upgrade_plan import plan, read_plan
+from regraft.retrieval.backfill_order import Given, Shuffled
+from regraft.retrieval.ledger import Ledger
 from regraft.retrieval.ledger_entries import Progress
 from regraft.retrieval.pairs import from_arrays
 from regraft.retrieval.store.lance import LanceStore
@@ -113,9 +117,10 @@ def test_from_plan_to_finish(planned: Path, home: Path, models: dict[str, Path])
     assert upgrade.status(gallery).phase == "planned"
 
     half = upgrade.run(gallery, until=0.5)
-    assert (half.phase, half.ending, half.served) == ("backfilling", "budget", made.new.space)
-    # Whole batches are done, so a little more than half may be.
+    assert (half.phase, half.served) == ("backfilling", made.new.space)
+    # Whole batches are done, so more than half may be.
     assert NUM_PICTURES / 2 <= half.num_native <= NUM_PICTURES
+    assert half.ending == ("budget" if half.num_transformed else "done")
     assert half.num_native + half.num_transformed == NUM_PICTURES
     assert search(gallery, query)[0].space == made.new.space
     old = rows_of(gallery, made.old.space)
@@ -145,8 +150,9 @@ def test_until_nothing_only_switches(planned: Path) -> None:
     made_for_the_plan = [
         name for name, (_, origin) in rows_of(gallery, state.new_space).items() if origin == "native"
     ]
-    with np.load(place_of(gallery).upgrade / "known.npz") as known:
-        assert sorted(known["ids"].tolist()) == sorted(made_for_the_plan)
+    known = read_known(place_of(gallery))
+    assert known is not None
+    assert sorted(known.rows.ids) == sorted(made_for_the_plan)
 
 
 def foretell(gallery: Path, before: float, values: Sequence[float]) -> None:
@@ -236,7 +242,7 @@ def test_side_information_is_used_where_it_helps(gallery: Path, models: dict[str
     draw = np.random.default_rng(0)
     # What the old vectors do not tell, and side-information does: six numbers an item.
     content, maps = draw.normal(size=(300, 6)), draw.normal(size=(2, 6, 256))
-    pairs = Given(from_arrays(draw.normal(size=(300, 256)), content @ maps[0], side=content @ maps[1]))
+    pairs = GivenPairs(from_arrays(draw.normal(size=(300, 256)), content @ maps[0], side=content @ maps[1]))
     assert plan(gallery, models["new"], pairs=pairs, use_side=False).side is None
     assert plan(gallery, models["new"], pairs=pairs).side == side
     assert upgrade.run(gallery, until=1.0).num_native == NUM_PICTURES
@@ -253,19 +259,121 @@ def test_pairs_can_come_from_elsewhere(gallery: Path, models: dict[str, Path], t
     source = FromPictures([tmp_path / "training"], Encoders(place).of(place.served(store)))
     made = plan(gallery, models["new"], pairs=source, labels=FolderLabels())
     assert (made.num_pairs, made.cost.num_encoded) == (40, 0)
-    assert list(made.gone.values()) == ["empty file (the file has 0 bytes)"] or len(made.gone) == 1
+    assert list(made.gone) == [str(tmp_path / "training" / "broken.png")]
+    assert "empty" in made.gone[str(tmp_path / "training" / "broken.png")]
     assert made.cost.backfill_s(1.0) != 0.0
     assert upgrade.run(gallery, until=0.0).num_native == 0
 
     draw = np.random.default_rng(0)
     old, new = draw.normal(size=(2, 30, 256)).astype(np.float32)
     upgrade.rollback(gallery)
-    assert plan(gallery, models["new"], pairs=Given(from_arrays(old, new))).num_pairs == 30
+    assert plan(gallery, models["new"], pairs=GivenPairs(from_arrays(old, new))).num_pairs == 30
     with pytest.raises(SampleError, match="old vectors of the pairs have 9 numbers"):
-        plan(gallery, models["new"], pairs=Given(from_arrays(old[:, :9], new)))
+        plan(gallery, models["new"], pairs=GivenPairs(from_arrays(old[:, :9], new)))
     add(gallery, [], side=models["side"])
     with pytest.raises(SampleError, match="no side-information"):
-        plan(gallery, models["new"], pairs=Given(from_arrays(old, new)))
+        plan(gallery, models["new"], pairs=GivenPairs(from_arrays(old, new)))
+
+
+def test_a_row_that_has_changed_since_the_plan_is_encoded(gallery: Path, models: dict[str, Path]) -> None:
+    """The vector that was made for the plan is not put in for another picture of the same name."""
+    store = LanceStore(gallery)
+    ids = sorted(rows_of(gallery, status(gallery).space))
+    rows = store.get(ids)
+    named = [f"item {number}" for number in range(len(ids))]
+    store.put(named, rows.vectors, space=rows.spaces[0], sources=rows.sources)
+    store.drop(ids)
+    made = plan(gallery, models["new"])
+    assert made.num_pairs == NUM_PICTURES
+    store.put(named[:1], rows.vectors[1:2], space=rows.spaces[0], sources=rows.sources[1:2])
+    upgrade.run(gallery, until=0.0)
+    found = rows_of(gallery, made.new.space)
+    assert [name for name in named if found[name][1] == "transformed"] == named[:1]
+    upgrade.run(gallery, until=1.0)
+    found = rows_of(gallery, made.new.space)
+    np.testing.assert_allclose(found[named[0]][0], found[named[1]][0], atol=1e-5)
+
+
+def test_a_share_is_reached_although_sources_are_gone(planned: Path, home: Path, tmp_path: Path) -> None:
+    """Items that cannot be encoded do not count for the share that was asked for."""
+    shutil.copytree(home / "pictures", tmp_path / "pictures")
+    store = LanceStore(planned)
+    records = store.get(sorted(rows_of(planned, status(planned).space)))
+    moved = [str(tmp_path / Path(str(source)).relative_to(home)) for source in records.sources]
+    store.put(records.ids, records.vectors, space=records.spaces[0], sources=moved)
+    for path in moved[::4]:
+        Path(path).unlink()
+    state = upgrade.run(planned, until=0.7)
+    assert 0.7 <= state.share <= 0.75
+
+
+def test_rows_are_encoded_in_the_order_that_is_asked_for(planned: Path) -> None:
+    backwards = Given(sorted(rows_of(planned, status(planned).space), reverse=True))
+    upgrade.run(planned, until=0.5, order=backwards)
+    with Ledger(place_of(planned).upgrade / "ledger.sqlite") as ledger:
+        assert ledger.order == backwards.name
+    with pytest.raises(RunError, match="was begun in the order"):
+        upgrade.run(planned, until=1.0, order=Shuffled(seed=0))
+    assert upgrade.run(planned, until=1.0).ending == "done"
+
+
+def test_a_plan_does_not_push_aside_an_upgrade_that_has_begun(planned: Path, models: dict[str, Path]) -> None:
+    """It had not begun when the planning did."""
+    begun: list[str] = []
+
+    def begin(what: str, num_done: int, num_total: int) -> None:
+        if what == "fitting ridge" and not begun:
+            begun.append(upgrade.run(planned, until=0.0).phase)
+
+    with pytest.raises(RunError, match="is under way"):
+        plan(planned, models["third"], pairs=FromGallery(20), watch=begin)
+    assert begun == ["backfilling"]
+    assert upgrade.rollback(planned).phase == "rolled_back"
+
+
+def test_a_ledger_that_was_never_made_whole_is_none(planned: Path, models: dict[str, Path]) -> None:
+    """As a process leaves it that dies after the first call of SQLite."""
+    (place_of(planned).upgrade / "ledger.sqlite").touch()
+    assert upgrade.status(planned).phase == "planned"
+    with pytest.raises(RunError, match="was not begun"):
+        upgrade.pause(planned)
+    plan(planned, models["new"], pairs=FromGallery(20))
+    (place_of(planned).upgrade / "ledger.sqlite").touch()
+    assert upgrade.run(planned, until=0.0).phase == "backfilling"
+
+
+def test_a_plan_says_why_something_is_not_used(
+    gallery: Path, home: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    add(gallery, [], side=models["side"])
+    store = LanceStore(gallery)
+    records = store.get(sorted(rows_of(gallery, status(gallery).space)))
+    # A program put a row anew, which has no side-information until somebody completes it.
+    store.put(records.ids[:1], records.vectors[:1], space=records.spaces[0], sources=records.sources[:1])
+    made = plan(gallery, models["new"], labels=FolderLabels())
+    assert (made.side, made.num_without_side) == (None, 1)
+    # Without a source nothing can be encoded, and nobody knows how long the classifier's inputs are.
+    store.put(records.ids, records.vectors, space=records.spaces[0])
+    draw = np.random.default_rng(0)
+    old, new = draw.normal(size=(2, 1500, 256)).astype(np.float32)
+    labels = np.arange(1500) % 3
+    made = plan(
+        gallery, models["new"], pairs=GivenPairs(from_arrays(old, new, labels=labels)), use_side=False
+    )
+    reasons = {rung.name: rung.why_not for rung in made.rungs}
+    assert "how long its inputs are" in str(reasons["fastfill"])
+    assert reasons["by_class"] is None
+    assert made.cost.encode_s is None
+
+
+def test_what_cannot_be_judged_is_not_planned(gallery: Path, models: dict[str, Path]) -> None:
+    each_its_own = TableLabels({name: name for name in rows_of(gallery, status(gallery).space)})
+    with pytest.raises(SampleError, match="have the same label"):
+        plan(gallery, models["new"], labels=each_its_own)
+    LanceStore(gallery).drop(list(rows_of(gallery, status(gallery).space)))
+    old, new = np.random.default_rng(0).normal(size=(2, 30, 256)).astype(np.float32)
+    with pytest.raises(StoreError, match="holds no rows"):
+        plan(gallery, models["new"], pairs=GivenPairs(from_arrays(old, new)))
 
 
 def test_labels_from_a_table(gallery: Path, home: Path, models: dict[str, Path], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from regraft.data.stream import Order
 from regraft.retrieval.head import Head
 from regraft.retrieval.objectives import (
     ClassError,
+    DirectionError,
     InfoNCE,
     NearOrthogonal,
     NeighbourError,
@@ -150,8 +151,13 @@ def test_what_asks_for_imitation_is_content_with_the_new_vectors():
 
 def test_neighbours_and_classes_do_not_mind_lengths():
     z, known = torch.randn(6, 4), {"new": torch.randn(6, 4), "label": torch.tensor([0, 1, 2, 0, 1, 2])}
-    for objective in (NeighbourError(), InfoNCE(), SameClass()):
+    for objective in (DirectionError(), NeighbourError(), InfoNCE(), SameClass()):
         torch.testing.assert_close(objective(z, known), objective(3 * z, known), atol=1e-5, rtol=1e-5)
+
+
+def test_directions_by_hand():
+    z, new = torch.tensor([[3.0, 4.0], [0.0, -2.0]]), torch.tensor([[0.5, 0.0], [0.0, 7.0]])
+    torch.testing.assert_close(DirectionError()(z, {"new": new}), torch.tensor([0.4, 2.0]))
 
 
 def test_neighbours_by_hand():

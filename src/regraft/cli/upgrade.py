@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from regraft.recipes.forecast import Point
     from regraft.recipes.pairing import PairSource
     from regraft.recipes.place import Place
-    from regraft.recipes.upgrade import UpgradeStatus
     from regraft.recipes.upgrade_plan import UpgradePlan
+    from regraft.recipes.upgrade_status import UpgradeStatus
+    from regraft.retrieval.backfill_order import Order
     from regraft.retrieval.encoding import Executor
     from regraft.retrieval.ledger_entries import Progress
 
@@ -100,6 +101,13 @@ def run(
             min=0, max=1, help="Share of rows to encode anew.", show_default="the plan's recommended stop"
         ),
     ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows to encode first: `uncertain`, `random`, or a file of ids, one a line.",
+            show_default="uncertain",
+        ),
+    ] = None,
     on: On = Machine.HERE,
     workspace: Workspace = None,
     as_json: AsJson = False,
@@ -115,7 +123,11 @@ def run(
     place = place_of(gallery, workspace)
     with _bar() as bars:
         state = recipe.run(
-            place, until=until, executor=_executor(on), watch=lambda stage: _show_stage(bars, stage)
+            place,
+            until=until,
+            order=_order(order),
+            executor=_executor(on),
+            watch=lambda stage: _show_stage(bars, stage),
         )
     _tell(state, as_json=as_json)
 
@@ -205,6 +217,19 @@ def _from_pictures(place: "Place", pictures: list[Path]) -> "PairSource":
     return FromPictures(pictures, encoders.of(place.served(store)), side and encoders.of(side))
 
 
+def _order(chosen: str | None) -> "Order | None":
+    from regraft.retrieval.backfill_order import BySigma, Given, Shuffled
+
+    if chosen is None:
+        return None
+    if chosen in ("uncertain", "random"):
+        return BySigma() if chosen == "uncertain" else Shuffled(seed=0)
+    file = Path(chosen)
+    if not file.is_file():
+        raise typer.BadParameter(f"{chosen} is neither `uncertain` nor `random`, nor a file of ids.")
+    return Given([line for line in file.read_text(encoding="utf-8").splitlines() if line])
+
+
 def _executor(on: Machine) -> "Executor":
     from regraft.retrieval.encoding import here
 
@@ -253,6 +278,7 @@ def _echo_plan(found: "UpgradePlan", page: Path) -> None:
     old, new = (f"{one.architecture or 'unknown model'} ({one.dimension})" for one in (found.old, found.new))
     echo(f"{cost.num_rows:,} rows: from {old} to {new}, learned from {found.num_pairs:,} pairs")
     echo(found.reason)
+    echo(_side_line(found))
     for rung in found.rungs:
         if rung.why_not is None and rung.start is not None and rung.mean is not None:
             echo(f"  {rung.name:<16} {100 * rung.start:5.1f} at the start, {100 * rung.mean:5.1f} on average")
@@ -278,6 +304,17 @@ def _echo_plan(found: "UpgradePlan", page: Path) -> None:
     if found.gone:
         echo(f"{len(found.gone):,} of the items looked at cannot be encoded again")
     echo(f"no row was touched; the plan with its curve: {page.as_uri()}")
+
+
+def _side_line(found: "UpgradePlan") -> str:
+    if found.side is not None:
+        return f"reads the side-information {short(found.side)}"
+    if found.num_without_side:
+        return (
+            f"side-information is not used: {found.num_without_side:,} rows lack it, and "
+            "`regraft gallery add GALLERY` completes those whose pictures are there"
+        )
+    return "no side-information is used"
 
 
 def _advice(found: "UpgradePlan") -> "Iterator[str]":
@@ -314,6 +351,7 @@ def _tell(state: "UpgradeStatus", *, as_json: bool) -> None:
         f"{'rows':<10} {state.num_rows:,}: {state.num_native:,} encoded by the new model "
         f"({100 * state.share:.1f} %), {state.num_transformed:,} computed, {state.num_lacking:,} without"
     )
+    echo(f"{'expected':<10} {100 * state.expected:.1f} % {state.measure}, on the plan's held-out pairs")
     if state.worker:
         worker = state.worker
         echo(f"{'at work':<10} process {worker.process} on {worker.host} since {worker.since}")

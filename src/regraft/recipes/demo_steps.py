@@ -274,10 +274,10 @@ def as_filled(story: Story) -> None:
     """Let the gallery answer by its first model, also where an earlier run has begun to upgrade it."""
     from regraft.recipes import upgrade
     from regraft.recipes.place import place_of
-    from regraft.recipes.upgrade_plan import ledger_path
+    from regraft.recipes.upgrade_plan import has_begun
 
     place = place_of(story.gallery)
-    if ledger_path(place).is_file():
+    if has_begun(place):
         upgrade.rollback(place)
 
 

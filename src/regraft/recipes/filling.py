@@ -84,7 +84,10 @@ class Filler:
         self._open_side()
         others = [layout for layout in self._store.spaces[1:] if layout.space != except_space]
         for encoder in self._encoders.among(others):
-            for rows in self._store.scan(lacking=encoder.space, batch_rows=batch_rows):
+            # By id: to encode takes longer than a scan can last while another process tidies.
+            lacking = [name for rows in self._store.scan(lacking=encoder.space) for name in rows.ids]
+            for start in range(0, len(lacking), batch_rows):
+                rows = self._store.find(lacking[start : start + batch_rows])
                 read = read_again(rows.ids, rows.sources, encoder.preprocess)
                 completed.gone |= read.gone
                 if read.pictures:

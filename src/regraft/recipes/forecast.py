@@ -121,8 +121,8 @@ class Pace:
 
     encode_s: float | None
     """Seconds an item; `None` if no source could be read."""
-    length: float
-    """Mean length of the vectors before they are made one long; 1 if none could be made."""
+    length: float | None
+    """Mean length of the vectors before they are made one long; `None` if none could be made."""
 
 
 def forecast(ladder: Ladder, chosen: Candidate) -> Forecast:
@@ -163,7 +163,7 @@ def measure_pace(encoder: PictureEncoder, rows: Records) -> Pace:
     started_s = time.perf_counter()
     pictures = read_again(rows.ids, rows.sources, encoder.preprocess).pictures
     if not pictures:
-        return Pace(None, 1.0)
+        return Pace(None, None)
     encoder(pictures)
     encode_s = (time.perf_counter() - started_s) / len(pictures)
     with torch.inference_mode():

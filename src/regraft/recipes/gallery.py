@@ -128,7 +128,7 @@ def add(
         side: The model file of a side encoder whose vectors are kept for upgrades to come; `None` keeps those
             of the side encoders that the gallery has.
         max_bad_share: Largest share of the pictures that may be unreadable, in [0, 1].
-        min_rows_for_index: From how many rows on a vector index is built, at least 1.
+        min_rows_for_index: From how many rows on a gallery in LanceDB gets a vector index, at least 1.
         watch: Told of progress after every file.
 
     Raises:
@@ -153,7 +153,8 @@ def add(
     completed = filler.complete(except_space=place.upgrade_space(), batch_rows=ROWS_A_PUT)
     num_rows = num_before + num_new
     if num_rows:
-        _tidy(store, num_before, num_rows, min_rows_for_index)
+        store.tidy()
+        _index_large(store, num_rows, min_rows_for_index)
     return Added(
         num_new=num_new,
         num_present=intake.num_present,
@@ -238,19 +239,14 @@ def _fill(store: VectorStore, filler: Filler, intake: Intake, paths: Iterable[Pa
     while batch := list(islice(pictures, ROWS_A_PUT)):
         num_written += filler.write(batch, intake.reject)
         num_puts += 1
-        if num_puts % PUTS_A_MERGE == 0 and isinstance(store, LanceStore):
-            store.optimize()
+        if num_puts % PUTS_A_MERGE == 0:
+            store.tidy()
     return num_written
 
 
-def _tidy(store: VectorStore, num_before: int, num_rows: int, min_rows_for_index: int) -> None:
-    """Merge the files of many puts, and index a large gallery, anew each time it has doubled."""
-    if not isinstance(store, LanceStore):
-        return  # Servers look after themselves.
-    store.optimize()
-    num_doublings = (num_rows // min_rows_for_index).bit_length()
-    has_doubled = num_doublings > (num_before // min_rows_for_index).bit_length()
-    if num_doublings and (has_doubled or store.num_indexed is None):
+def _index_large(store: VectorStore, num_rows: int, min_rows_for_index: int) -> None:
+    """Index a large gallery in a folder. One on a server is indexed when its owner asks for it."""
+    if isinstance(store, LanceStore) and num_rows >= min_rows_for_index and store.num_indexed is None:
         store.index()
 
 
@@ -270,7 +266,6 @@ def _space_state(place: Place, store: VectorStore, layout: Layout) -> SpaceState
 
 
 def _missing(store: VectorStore) -> Iterator[str]:
-    for records in store.scan():
-        for name, source in zip(records.ids, records.sources, strict=True):
-            if source is None or not Path(source).exists():
-                yield source or name
+    # Read first: to look for many files may take longer than a scan can last while another process tidies.
+    places = [place for rows in store.scan() for place in zip(rows.ids, rows.sources, strict=True)]
+    return (source or name for name, source in places if source is None or not Path(source).exists())

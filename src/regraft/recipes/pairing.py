@@ -46,8 +46,9 @@ class Gathered:
     """Pairs, and what was found on the way to them."""
 
     pairs: Pairs
-    from_gallery: bool
-    """Whether they are items of the gallery, which need not be encoded again."""
+    rows: Records | None = None
+    """The gallery's rows of these pairs as they were when they were encoded, which need not be done again;
+    `None` if the pairs are not the gallery's."""
     classes: tuple[str, ...] = ()
     """Names of the labels."""
     gone: dict[str, str] = field(default_factory=dict[str, str])
@@ -87,15 +88,15 @@ class FromGallery:
         rows = change.store.get(chosen_ids(change.store, self.num or _needed(change), self.seed))
         sides = None if change.side is None else _vectors(change.store, rows.ids, change.side)
         if sides is not None:
-            rows = _take(rows, [name in sides for name in rows.ids])
+            rows = rows.named([name for name in rows.ids if name in sides])
         gone: dict[str, str] = {}
         pictures = _watched(_again(rows, change.new, gone), "encoding random pictures", len(rows), watch)
         (seen,) = _see(pictures, [change.new], gone)
-        rows = _take(rows, [name in seen for name in rows.ids])
+        rows = rows.named([name for name in rows.ids if name in seen])
         side = None if sides is None else np.stack([sides[name] for name in rows.ids])
         _check_some(rows.ids, gone)
         pairs = Pairs(rows.ids, rows.vectors, np.stack([seen[name] for name in rows.ids]), side=side)
-        return _labelled(Gathered(pairs, from_gallery=True, gone=gone), rows.sources, labels, change.classes)
+        return _labelled(Gathered(pairs, rows=rows, gone=gone), rows.sources, labels, change.classes)
 
 
 @final
@@ -125,7 +126,7 @@ class FromPictures:
         _check_some(ids, gone)
         columns = [np.stack([vectors[name] for name in ids]) for vectors in seen]
         pairs = Pairs(ids, columns[0], columns[1], side=columns[2] if len(columns) > 2 else None)
-        gathered = Gathered(pairs, from_gallery=False, gone=gone)
+        gathered = Gathered(pairs, gone=gone)
         return _labelled(gathered, [sources[name] for name in ids], labels, change.classes)
 
 
@@ -158,7 +159,7 @@ class Given:
                 "The pairs have no side-information, but the gallery's is to be used.",
                 hint="--no-side leaves it out.",
             )
-        gathered = Gathered(pairs, from_gallery=False)
+        gathered = Gathered(pairs)
         return _labelled(gathered, [None] * len(pairs), labels, change.classes)
 
 
@@ -245,17 +246,6 @@ def _vectors(store: VectorStore, ids: Sequence[str], layout: Layout) -> dict[str
     return dict(zip(found.ids, found.vectors, strict=True))
 
 
-def _take(rows: Records, kept: Sequence[bool]) -> Records:
-    places = [place for place, is_kept in enumerate(kept) if is_kept]
-    return Records(
-        [rows.ids[place] for place in places],
-        rows.vectors[places],
-        [rows.spaces[place] for place in places],
-        [rows.origins[place] for place in places],
-        [rows.sources[place] for place in places],
-    )
-
-
 def _labelled(
     gathered: Gathered, sources: Sequence[str | None], labels: Labels | None, known: Sequence[str]
 ) -> Gathered:
@@ -264,8 +254,8 @@ def _labelled(
         return gathered
     pairs = gathered.pairs
     names = [labels.of(name, source) for name, source in zip(pairs.ids, sources, strict=True)]
-    rows = [row for row, name in enumerate(names) if name is not None]
-    if not rows:
+    known_rows = [row for row, name in enumerate(names) if name is not None]
+    if not known_rows:
         raise SampleError(
             f"None of the {len(pairs)} pairs has a label.",
             hint="Name them by the gallery's ids, or by the paths that its rows came from.",
@@ -273,9 +263,10 @@ def _labelled(
     classified = classify([name for name in names if name is not None], known)
     return replace(
         gathered,
-        pairs=replace(pairs.take(rows), labels=classified.labels),
+        pairs=replace(pairs.take(known_rows), labels=classified.labels),
+        rows=None if gathered.rows is None else gathered.rows.take(known_rows),
         classes=classified.classes,
-        num_unlabelled=len(pairs) - len(rows),
+        num_unlabelled=len(pairs) - len(known_rows),
     )
 
 

@@ -5,7 +5,7 @@ upgrade/
   plan.html                    the same for a person
   transformation.safetensors   from old vectors to new ones
   new.safetensors              the new model
-  known.npz                    new vectors of the gallery's items that the transformation was learned from
+  known.npz                    gallery rows that the transformation was learned from, and their new vectors
   ledger.sqlite                what `run` has done; made by its first call
 """
 
@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from filelock import FileLock
 
 from regraft.deploy.latency import device_name
-from regraft.errors import RunError
+from regraft.errors import RunError, StoreError
 from regraft.files import replacing
 from regraft.recipes.encoders import load_encoder
 from regraft.recipes.forecast import Cost, Forecast, Pace, forecast, measure_pace, transform_seconds
+from regraft.recipes.known import KNOWN, Known, write_known
 from regraft.recipes.labels import Labels
 from regraft.recipes.pairing import Change, FromGallery, Gathered, PairSource, Watch, chosen_ids
 from regraft.recipes.place import PLAN, Place, place_of
@@ -32,6 +33,7 @@ from regraft.retrieval.fitting import Candidate, Ladder, choose, fit_ladder
 from regraft.retrieval.head import Head
 from regraft.retrieval.ledger import Ledger
 from regraft.retrieval.store.protocol import Layout, VectorStore
+from regraft.retrieval.transform import Transformation
 from regraft.retrieval.transformfile import TransformationCard, save_transformation
 from regraft.vision.modelfile import ModelCard, load_model, read_card
 
@@ -71,6 +73,8 @@ class UpgradePlan:
     new: ModelFacts
     side: str | None
     """The space of the side-information that the transformation reads; `None` if it reads none."""
+    num_without_side: int = 0
+    """Rows that lack the gallery's side-information, which for their sake is not used."""
     num_pairs: int
     num_unlabelled: int
     """Pairs left out because nobody knows their class."""
@@ -126,13 +130,15 @@ def plan(
     Raises:
         RunError: An upgrade is under way, or the gallery answers by this very model.
         SampleError: There are too few pairs, or they do not fit.
-        StoreError: There is no gallery.
+        StoreError: There is no gallery, or nothing in it.
         WeightsError: The model cannot be used.
     """
     place = place_of(gallery)
     store = place.open()
     old, new, card = place.served(store), load_encoder(model), read_card(model)
     _check_begins(place, store, new.layout)
+    if store.count() == 0:
+        raise StoreError(f"{place.name} holds no rows; expected some to upgrade.")
     side = complete_side(store) if use_side else None
     change = Change(store, old, new, side, card.labels)
     gathered = (pairs or FromGallery(seed=seed))(change, labels, watch)
@@ -171,8 +177,13 @@ def read_plan(place: Place) -> UpgradePlan:
 
 def complete_side(store: VectorStore) -> Layout | None:
     """The gallery's side-information, if every row has it; of several, the longest."""
-    packed = [layout for layout in store.spaces if layout.packed and not store.count(lacking=layout.space)]
-    return max(packed, key=lambda layout: layout.dimension, default=None)
+    whole = [layout for layout, num_lacking in _side_spaces(store).items() if num_lacking == 0]
+    return max(whole, key=lambda layout: layout.dimension, default=None)
+
+
+def _side_spaces(store: VectorStore) -> dict[Layout, int]:
+    """Every kind of side-information that a gallery keeps, and how many rows lack it."""
+    return {layout: store.count(lacking=layout.space) for layout in store.spaces if layout.packed}
 
 
 def ledger_path(place: Place) -> Path:
@@ -180,9 +191,14 @@ def ledger_path(place: Place) -> Path:
     return place.upgrade / "ledger.sqlite"
 
 
-def known_path(place: Place) -> Path:
-    """New vectors of the gallery's items that the plan was made from."""
-    return place.upgrade / "known.npz"
+def has_begun(place: Place) -> bool:
+    """Whether the upgrade that was planned last was begun."""
+    return Ledger.exists(ledger_path(place))
+
+
+def beginning(place: Place) -> FileLock:
+    """Held while a plan is put in its place, and while one is begun: neither can happen during the other."""
+    return FileLock(place.folder / "upgrade.lock")
 
 
 def transformation_path(place: Place) -> Path:
@@ -196,14 +212,7 @@ def model_path(place: Place) -> Path:
 
 
 def _check_begins(place: Place, store: VectorStore, new: Layout) -> None:
-    if ledger_path(place).is_file():
-        with Ledger(ledger_path(place)) as ledger:
-            phase = ledger.phase
-        if phase not in ENDED:
-            raise RunError(
-                f"Another upgrade of {place.name} is under way: it is {phase.replace('_', ' ')}.",
-                hint="regraft upgrade finish or rollback ends it.",
-            )
+    _check_ended(place)
     if store.layout is not None and new.space == store.layout.space:
         raise RunError(
             f"{place.name} answers by this very model already; expected another one.",
@@ -215,13 +224,25 @@ def _check_begins(place: Place, store: VectorStore, new: Layout) -> None:
         )
 
 
+def _check_ended(place: Place) -> None:
+    if not has_begun(place):
+        return
+    with Ledger(ledger_path(place)) as ledger:
+        phase = ledger.phase
+    if phase not in ENDED:
+        raise RunError(
+            f"Another upgrade of {place.name} is under way: it is {phase.replace('_', ' ')}.",
+            hint="regraft upgrade finish or rollback ends it.",
+        )
+
+
 def _tell(watch: Watch, what: str) -> None:
     watch(what, 0, 0)
 
 
-def _head(model: Path, card: ModelCard, length: float) -> Head | None:
-    """The classifier of the new model, if it has one."""
-    if not card.num_classes:
+def _head(model: Path, card: ModelCard, length: float | None) -> Head | None:
+    """The classifier of the new model, if it has one and the length of what it reads is known."""
+    if not card.num_classes or length is None:
         return None
     network, _ = load_model(model)
     return Head(network.head.weight, network.head.bias, length=length)  # pyright: ignore[reportArgumentType]
@@ -249,7 +270,7 @@ def _plan(
             transformation, pairs.old, pairs.side if reads_side else None, num_rows
         ),
         encode_s=pace.encode_s,
-        num_encoded=len(pairs) if gathered.from_gallery else 0,
+        num_encoded=0 if gathered.rows is None else len(gathered.rows),
     )
     return UpgradePlan(
         old=ModelFacts(change.old.space, change.old.dimension, old_card and old_card.architecture),
@@ -257,6 +278,7 @@ def _plan(
             change.new.space, change.new.layout.dimension, read_card(change.new.file).architecture
         ),
         side=change.side.space if change.side and reads_side else None,
+        num_without_side=0 if change.side else min(_side_spaces(change.store).values(), default=0),
         num_pairs=len(pairs),
         num_unlabelled=gathered.num_unlabelled,
         gone=gathered.gone,
@@ -274,31 +296,42 @@ def _plan(
 
 
 def _write(place: Place, made: UpgradePlan, model: Path, gathered: Gathered, chosen: Candidate) -> None:
-    """Put the plan into its folder, all or nothing, in place of one that was not begun or has ended."""
-    _set_aside(place)
+    """Put the plan into its folder, all or nothing, in place of one that was not begun or has ended.
+
+    Raises:
+        RunError: An upgrade has begun since the planning did. It goes on undisturbed.
+    """
     assert chosen.transformation is not None
+    with beginning(place):
+        _set_aside(place)
+        _put(place, made, model, gathered, chosen.transformation)
+
+
+def _put(
+    place: Place, made: UpgradePlan, model: Path, gathered: Gathered, transformation: Transformation
+) -> None:
     card = TransformationCard(
         old=made.old.space,
         new=made.new.space,
         side=made.side,
         facts={"method": made.chosen, "num_pairs": made.num_pairs},
     )
-    known = gathered.pairs if gathered.from_gallery else None
     with replacing(place.upgrade) as folder:
         folder.mkdir()
-        save_transformation(folder / transformation_path(place).name, chosen.transformation, card)
+        save_transformation(folder / transformation_path(place).name, transformation, card)
         shutil.copyfile(model, folder / model_path(place).name)
-        if known is not None:
-            np.savez(folder / known_path(place).name, ids=np.array(known.ids), vectors=known.new)
+        if gathered.rows is not None:
+            write_known(folder / KNOWN, Known(gathered.rows, gathered.pairs.new))
         write_plan_page(folder / "plan.html", made, place.name)
         (folder / PLAN).write_text(json.dumps(asdict(made), indent=2) + "\n", encoding="utf-8")
 
 
 def _set_aside(place: Place) -> None:
     """Make room for a new plan: one that has ended is kept as history, one that was not begun is not."""
+    _check_ended(place)
     if not place.upgrade.exists():
         return
-    if not ledger_path(place).is_file():
+    if not has_begun(place):
         shutil.rmtree(place.upgrade)
         return
     past = place.folder / "past_upgrades"

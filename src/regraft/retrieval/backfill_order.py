@@ -1,5 +1,6 @@
 """Which item is encoded first."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
@@ -75,7 +76,11 @@ class Given:
 
     ids: Sequence[str]
 
-    name = "given"
+    @property
+    def name(self) -> str:
+        """What tells it from other orders."""
+        digest = hashlib.sha256("\n".join(self.ids).encode("utf-8", "surrogateescape")).hexdigest()
+        return f"given({digest[:12]})"
 
     def arrange(self, ids: Sequence[str], uncertainty: Mapping[str, float]) -> list[str]:
         """Return all of `ids`."""

@@ -150,7 +150,10 @@ def _knowing(transformation: Transformation, lesson: Lesson) -> Transformation:
 
 
 def _rungs(pairs: Pairs, head: Head | None) -> Iterator[_Rung]:
-    few, no_head = _too_few(pairs), None if head is not None else "the new model's classifier is not known"
+    few = _too_few(pairs)
+    no_head = (
+        None if head is not None else "the new model's classifier, or how long its inputs are, is not known"
+    )
     yield _Rung("procrustes", lambda lesson: procrustes(lesson.pairs), None)
     yield _Rung("ridge", lambda lesson: ridge(lesson.pairs, seed=lesson.seed), None)
     yield _Rung("near_orthogonal", lambda lesson: methods.near_orthogonal(lesson, NearOrthogonal()), few)

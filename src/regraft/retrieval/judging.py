@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from regraft.errors import SampleError
 from regraft.retrieval.curve import Curve, backfilling_curve
 from regraft.retrieval.metrics import Evaluation, evaluate
 from regraft.retrieval.nearest import nearest
@@ -30,9 +31,18 @@ class Judge:
 
     @classmethod
     def of(cls, pairs: Pairs) -> "Judge":
-        """Judge by labels if there are any, by neighbours otherwise."""
+        """Judge by labels if there are any, by neighbours otherwise.
+
+        Raises:
+            SampleError: No two of the pairs have the same label.
+        """
         if pairs.labels is not None:
             relevance = Relevance.by_labels(pairs.ids, pairs.ids, pairs.labels, pairs.labels)
+            if not relevance.num_relevant.any():
+                raise SampleError(
+                    f"No two of the {len(pairs)} pairs to judge by have the same label.",
+                    hint="Give more pairs, or no labels: then the new model's own answers count as right.",
+                )
             return cls(pairs, relevance, "mean_average_precision")
         k = min(NUM_NEIGHBOURS, len(pairs) - 1)
         found = nearest(pairs.new, pairs.new, k, np.arange(len(pairs)))

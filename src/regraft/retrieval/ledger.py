@@ -36,9 +36,10 @@ from regraft.retrieval.ledger_entries import (
     Status,
     Worker,
 )
-from regraft.retrieval.ledger_file import check_format, connect, initialise, transaction
+from regraft.retrieval.ledger_file import check_format, connect, format_of, initialise, transaction
 from regraft.retrieval.store.protocol import Layout
 
+NOTHING_DONE = (0, 0, 0, 0, 0, 0, 0.0, 0.0)
 WORKER_WAIT_S = 2.0  # longer than another process needs to find out whether anyone works
 
 
@@ -87,6 +88,18 @@ class Ledger:
                 hint="Finish that one or roll it back, and keep a ledger for each upgrade.",
             )
         return ledger
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Whether there is a ledger. A process may have died when it had made no more than the file.
+
+        Raises:
+            RunError: The file is of another kind, or of another release.
+        """
+        if not path.is_file():
+            return False
+        with closing(connect(path)) as database:
+            return format_of(database) != 0
 
     def __enter__(self) -> "Ledger":
         return self
@@ -189,7 +202,7 @@ class Ledger:
 
     def num_batches(self, stage: Stage) -> int:
         """Batches of a stage that were ever laid out."""
-        return self._number("SELECT count(*) FROM batches WHERE stage = ?", stage)
+        return self.progress(stage).batches_total
 
     def unfinished(self, stage: Stage) -> Iterator[Batch]:
         """The batches of a stage that are to be done, in order. Each is read when it is asked for."""
@@ -240,11 +253,6 @@ class Ledger:
         for ids, blob in self._database.execute(f"{query} ORDER BY number"):
             yield json.loads(ids), np.frombuffer(blob, "<f4").astype(np.float32)
 
-    def items_before(self, batch: Batch) -> int:
-        """Items of the batches of this stage that come before one."""
-        query = "SELECT coalesce(sum(items), 0) FROM batches WHERE stage = ? AND number < ?"
-        return self._number(query, batch.stage, batch.number)
-
     # What can be told.
 
     def gone(self, *, run: int | None = None) -> dict[str, str]:
@@ -277,18 +285,14 @@ class Ledger:
 
     def progress(self, stage: Stage) -> Progress:
         """How far a stage is."""
-        row = self._one(
-            "SELECT coalesce(sum(items) FILTER (WHERE state = 'done'), 0), coalesce(sum(items), 0),"
-            " count(*) FILTER (WHERE state = 'done'), count(*), coalesce(sum(rows), 0),"
-            " coalesce(sum(bytes), 0), coalesce(sum(compute_s), 0.0), coalesce(sum(store_s), 0.0)"
-            " FROM batches WHERE stage = ?",
+        found = self._one(
+            "SELECT items_done, items, batches_done, batches, rows, bytes, compute_s, store_s FROM totals"
+            " WHERE stage = ?",
             stage,
         )
-        assert row is not None
-        done, total = cast(int, row[0]), cast(int, row[1])
+        row = cast("tuple[int, int, int, int, int, int, float, float]", found or NOTHING_DONE)
         pace = self._seconds_an_item(stage)
-        eta_s = None if pace is None else pace * (total - done)
-        return Progress(stage, *cast("tuple[int, int, int, int, int, int, float, float]", row), eta_s)
+        return Progress(stage, *row, None if pace is None else pace * (row[1] - row[0]))
 
     def status(self) -> Status:
         """Everything that a person wants to see."""
@@ -300,11 +304,12 @@ class Ledger:
 
     def _seconds_an_item(self, stage: Stage) -> float | None:
         row = self._one(
-            "SELECT max(done_at) - (SELECT began FROM runs WHERE number = run), sum(items) FROM batches"
-            " WHERE stage = ? AND state = 'done' AND run = (SELECT max(number) FROM runs)",
+            "SELECT (done_at - began) / max(items, 1) FROM paces JOIN runs ON number = run"
+            " WHERE stage = ? AND run = ?",
             stage,
+            self.run,
         )
-        return None if row is None or row[0] is None else cast(float, row[0]) / cast(int, row[1])
+        return None if row is None else cast(float, row[0])
 
     def _last_worker(self) -> Worker | None:
         row = self._one("SELECT process, host, since, seen FROM runs ORDER BY number DESC LIMIT 1")
@@ -324,11 +329,6 @@ class Ledger:
 
     def _one(self, query: str, *values: object) -> tuple[object, ...] | None:
         return self._database.execute(query, values).fetchone()
-
-    def _number(self, query: str, *values: object) -> int:
-        row = self._one(query, *values)
-        assert row is not None
-        return cast(int, row[0])
 
 
 def _plan_from(written: str) -> Plan:

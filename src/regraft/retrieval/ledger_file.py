@@ -8,7 +8,7 @@ from typing import cast
 
 from regraft.errors import RunError
 
-FORMAT = 1
+FORMAT = 2
 BUSY_S = 30.0
 
 SCHEMA = (
@@ -20,8 +20,30 @@ SCHEMA = (
         compute_s REAL NOT NULL DEFAULT 0, store_s REAL NOT NULL DEFAULT 0, uncertainty BLOB
     )""",
     "CREATE INDEX unfinished ON batches (stage, number) WHERE state != 'done'",
-    # Sums over a stage are asked for after every batch; with this they need not pass by the ids.
-    "CREATE INDEX costs ON batches (stage, state, items, rows, bytes, compute_s, store_s)",
+    # Sums are asked for after every batch, of which there may be a hundred thousand: they are kept, not made.
+    """CREATE TABLE totals (
+        stage TEXT PRIMARY KEY, items_done INTEGER NOT NULL DEFAULT 0, items INTEGER NOT NULL DEFAULT 0,
+        batches_done INTEGER NOT NULL DEFAULT 0, batches INTEGER NOT NULL DEFAULT 0,
+        rows INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+        compute_s REAL NOT NULL DEFAULT 0, store_s REAL NOT NULL DEFAULT 0
+    ) WITHOUT ROWID""",
+    """CREATE TABLE paces (
+        stage TEXT NOT NULL, run INTEGER NOT NULL, items INTEGER NOT NULL, done_at REAL NOT NULL,
+        PRIMARY KEY (stage, run)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER laid_out AFTER INSERT ON batches BEGIN
+        INSERT INTO totals (stage, items, batches) VALUES (new.stage, new.items, 1)
+        ON CONFLICT (stage) DO UPDATE SET items = items + new.items, batches = batches + 1;
+    END""",
+    """CREATE TRIGGER done AFTER UPDATE OF state ON batches
+    WHEN old.state != 'done' AND new.state = 'done' BEGIN
+        UPDATE totals SET items_done = items_done + new.items, batches_done = batches_done + 1,
+            rows = rows + new.rows, bytes = bytes + new.bytes,
+            compute_s = compute_s + new.compute_s, store_s = store_s + new.store_s
+        WHERE stage = new.stage;
+        INSERT INTO paces VALUES (new.stage, new.run, new.items, new.done_at)
+        ON CONFLICT (stage, run) DO UPDATE SET items = items + new.items, done_at = new.done_at;
+    END""",
     "CREATE TABLE gone (id TEXT PRIMARY KEY, reason TEXT NOT NULL, run INTEGER NOT NULL) WITHOUT ROWID",
     """CREATE TABLE metrics (
         number INTEGER PRIMARY KEY, name TEXT NOT NULL, value REAL NOT NULL, items_done INTEGER NOT NULL,

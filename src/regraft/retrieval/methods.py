@@ -11,6 +11,7 @@ from regraft.retrieval.head import Head
 from regraft.retrieval.linear import procrustes, ridge
 from regraft.retrieval.objectives import (
     ClassError,
+    DirectionError,
     NearOrthogonal,
     NeighbourError,
     Objective,
@@ -58,7 +59,8 @@ def fct(lesson: Lesson) -> TwoBranch:
 
 def fastfill(lesson: Lesson, head: Head) -> UncertainTwoBranch:
     """FastFill (arXiv 2303.04766): the true class must be seen through the new head. Needs labels."""
-    return _uncertain(lesson, "fastfill", 1 / head.length, [SquaredError(1 / head.length), ClassError(head)])
+    unit = 1 / head.length
+    return uncertain(lesson, "fastfill", [SquaredError(unit), ClassError(head)], unit=unit)
 
 
 def by_class(lesson: Lesson) -> UncertainTwoBranch:
@@ -67,21 +69,18 @@ def by_class(lesson: Lesson) -> UncertainTwoBranch:
     Galleries are searched by cosine. A head reads lengths too, and a vector can satisfy it by its length; the
     contrastive term cannot be satisfied but by direction. Needs labels.
     """
-    unit = typical_number(lesson.pairs.new)
-    return _uncertain(lesson, "by_class", unit, [SquaredError(unit), SameClass()])
+    return uncertain(lesson, "by_class", [DirectionError(), SameClass()])
 
 
 def label_free(lesson: Lesson, head: Head) -> UncertainTwoBranch:
     """FastFill without labels: the new head must hold the transformed vector for what it holds the new."""
-    return _uncertain(
-        lesson, "label_free", 1 / head.length, [SquaredError(1 / head.length), SoftClassError(head)]
-    )
+    unit = 1 / head.length
+    return uncertain(lesson, "label_free", [SquaredError(unit), SoftClassError(head)], unit=unit)
 
 
 def head_free(lesson: Lesson) -> UncertainTwoBranch:
     """FastFill without a head: the transformed vector must have the neighbours that the new one has."""
-    unit = typical_number(lesson.pairs.new)
-    return _uncertain(lesson, "head_free", unit, [SquaredError(unit), NeighbourError()])
+    return uncertain(lesson, "head_free", [SquaredError(typical_number(lesson.pairs.new)), NeighbourError()])
 
 
 def near_orthogonal(lesson: Lesson, penalty: NearOrthogonal) -> Affine:
@@ -106,8 +105,18 @@ def _two_branch(lesson: Lesson, unit: float) -> TwoBranch:
     return seeded(lesson.seed, lambda: TwoBranch(old, new, side, width=lesson.training.width, unit=unit))
 
 
-def _uncertain(lesson: Lesson, name: str, unit: float, objectives: Sequence[Objective]) -> UncertainTwoBranch:
-    two_branch = _two_branch(lesson, unit)
+def uncertain(
+    lesson: Lesson, name: str, objectives: Sequence[Objective], *, unit: float | None = None
+) -> UncertainTwoBranch:
+    """FCT's network and FastFill's log-variance, for any objectives.
+
+    Args:
+        lesson: What to learn from.
+        name: Of the folder in which an interrupted training is kept.
+        objectives: What each row is judged by.
+        unit: See `TwoBranch`; `None` for that of the new vectors.
+    """
+    two_branch = _two_branch(lesson, typical_number(lesson.pairs.new) if unit is None else unit)
     model = seeded(lesson.seed, lambda: UncertainTwoBranch(two_branch))
     freeze_after = lesson.training.steps(len(lesson.pairs)) // 2
     task = AlignWithVariance(model, objectives, lesson.held_out, freeze_norms_after=freeze_after)

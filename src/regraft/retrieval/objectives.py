@@ -52,6 +52,21 @@ class SquaredError:
 
 
 @final
+class DirectionError:
+    """One less the cosine with the new vector, in [0, 2]: a squared error where lengths do not count.
+
+    A squared error is also lowered by shrinking a vector that points the wrong way, which a gallery that is
+    searched by cosine cannot see.
+    """
+
+    name = "direction_error"
+
+    def __call__(self, z: Float[Tensor, "b d"], batch: Batch) -> Float[Tensor, " b"]:
+        """One less each cosine."""
+        return 1 - nn.functional.cosine_similarity(z, batch["new"], dim=1)
+
+
+@final
 class ClassError:
     """Cross-entropy of the true class through the new model's frozen head, in nats (FastFill).
 
@@ -183,7 +198,8 @@ class NearOrthogonal:
     lambda-orthogonality of arXiv 2509.16664, where `allowed` is lambda.
 
     Args:
-        allowed: 12 as published, for much wider vectors.
+        allowed: 12 as published. Even the zero matrix is no farther than the root of the number of its rows,
+            11.3 for 128: the published value hardly binds narrow vectors.
         sharpness: Of the step at `allowed`; what the authors call alpha.
         weight: What it is multiplied by.
     """

@@ -87,7 +87,7 @@ def test_one_writer_at_a_time_and_any_reader(tmp_path: Path) -> None:
             lambda: waiting.put(["x"], vectors(1), space=SPACE),
             lambda: waiting.drop(["0-0"]),
             waiting.index,
-            waiting.optimize,
+            waiting.tidy,
         ):
             with pytest.raises(StoreError, match=f"being written by process {holder.pid} .* since 20"):
                 write()
@@ -114,7 +114,7 @@ def test_a_lease_covers_a_block_of_calls(tmp_path: Path) -> None:
     store, other = filled(tmp_path), LanceStore(tmp_path, lease_wait_s=0.0)
     with store.writing():
         store.put(["x"], vectors(1), space=SPACE)
-        store.optimize()
+        store.tidy()
         with pytest.raises(StoreError, match="being written"):
             other.drop(["x"])
     assert other.drop(["x"]) == 1
@@ -140,7 +140,7 @@ def test_a_writer_that_waited_checks_the_space_again(tmp_path: Path) -> None:
     assert first.count() == 1
 
 
-def test_optimize_merges_files_and_changes_no_row(tmp_path: Path) -> None:
+def test_tidying_merges_files_and_changes_no_row(tmp_path: Path) -> None:
     store = filled(tmp_path / "gallery", num_puts=12)
     store.drop(["3-3", "4-4"])
     store.index(num_partitions=2)
@@ -150,15 +150,19 @@ def test_optimize_merges_files_and_changes_no_row(tmp_path: Path) -> None:
     next(scan)
     table = lancedb.connect(tmp_path / "gallery").open_table("gallery")
     assert table.stats()["fragment_stats"]["num_fragments"] == 12
-    store.optimize()
+    store.tidy()
     table.checkout_latest()
     assert table.stats()["fragment_stats"]["num_fragments"] == 1
     assert sum(len(batch) for batch in scan) == 118 - 50
     np.testing.assert_array_equal(store.get(ids).vectors, before.vectors)
     assert store.search(vectors(3, 99), 5, space=SPACE).ids == hits.ids
     assert store.layout == LanceStore(tmp_path / "gallery").layout
+    version = table.version
+    store.tidy()
+    table.checkout_latest()
+    assert table.version == version
     with pytest.raises(StoreError, match="keep_s is 0"):
-        store.optimize(keep_s=0.0)
+        store.tidy(keep_s=0.0)
 
 
 def test_the_index_is_used(tmp_path: Path) -> None:
@@ -227,7 +231,7 @@ CALLS: dict[str, Callable[[LanceStore], object]] = {
     "count": lambda store: store.count(origin="native"),
     "drop": lambda store: store.drop(["0-1"]),
     "index": lambda store: store.index(),
-    "optimize": lambda store: store.optimize(),
+    "tidy": lambda store: store.tidy(),
 }
 
 
@@ -282,7 +286,7 @@ def test_the_rows_that_the_index_covers(tmp_path: Path) -> None:
     store.index(num_partitions=1)
     store.put(["later"], vectors(1), space=SPACE)
     assert store.num_indexed == 10
-    store.optimize()
+    store.tidy()
     assert store.num_indexed == 11
 
 
@@ -445,8 +449,6 @@ def test_the_state_before_can_be_restored(tmp_path: Path) -> None:
     store = upgraded(tmp_path / "gallery")
     store.serve("next")
     store.drop(["0-1"])
-    time.sleep(0.01)
-    store.optimize(keep_s=0.001)
     store.restore("next")
     assert everything(store) == everything(LanceStore(tmp_path / "gallery")) == before
     assert [layout.space for layout in store.spaces] == [SPACE]
@@ -454,13 +456,16 @@ def test_the_state_before_can_be_restored(tmp_path: Path) -> None:
         store.restore("next")
 
 
-def test_a_state_that_is_not_kept_cannot_be_restored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forget", [lambda store: store.close_space(SPACE), LanceStore.tidy])
+def test_a_state_that_is_not_kept_cannot_be_restored(
+    tmp_path: Path, forget: Callable[[LanceStore], None]
+) -> None:
     store = upgraded(tmp_path)
     store.serve("next")
-    store.close_space(SPACE)
+    forget(store)
     with pytest.raises(StoreError, match="does not keep"):
         store.restore("next")
-    assert lancedb.connect(tmp_path).open_table("gallery").tags.list() == {}
+    assert tags(tmp_path) == []
 
 
 def tags(folder: Path) -> list[str]:
@@ -479,7 +484,7 @@ def test_side_information_keeps_no_old_version(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="never for a packed space"):
         store.restore("side")
     time.sleep(0.01)
-    store.optimize(keep_s=0.001)
+    store.tidy(keep_s=0.001)
     assert num_versions(tmp_path) == 1
 
 
@@ -499,7 +504,7 @@ def test_a_tag_that_a_kill_left_holds_nothing_up(tmp_path: Path) -> None:
     table = lancedb.connect(tmp_path).open_table("gallery")
     table.tags.create("before-vector_1", 1)
     time.sleep(0.01)
-    store.optimize(keep_s=0.001)
+    store.tidy(keep_s=0.001)
     assert (tags(tmp_path), num_versions(tmp_path)) == ([], 1)
     table.tags.create("before-vector_1", table.version)
     upgraded(tmp_path).restore("next")
@@ -517,3 +522,52 @@ def test_the_space_that_comes_can_be_indexed_before_the_switch(tmp_path: Path) -
     store.serve(SPACE)
     store.close_space("next")
     assert store.num_indexed is None
+
+
+def num_taken_in(store: LanceStore) -> int:
+    snapshot = store._snapshot()
+    assert snapshot is not None
+    return snapshot.slots.served.taken_in
+
+
+def test_a_space_is_indexed_where_another_is(tmp_path: Path) -> None:
+    store = upgraded(tmp_path)
+    store.tidy(space="next")
+    store.serve("next")
+    assert store.num_indexed is None
+    store.index()
+    store.tidy(space=SPACE)
+    store.serve(SPACE)
+    assert store.num_indexed == 10
+
+
+def test_an_index_is_built_anew_when_half_of_its_rows_are_others(tmp_path: Path) -> None:
+    """However many times it was brought up to date on the way."""
+    store = filled(tmp_path)
+    store.index(num_partitions=2)
+    for number, taken_in in enumerate([2, 4, 0, 2]):
+        store.fill(["0-1", "0-2"], vectors(2, number), space=SPACE, origin="native")
+        if number == 2:
+            store.fill(["0-3"], vectors(1), space=SPACE, origin="native")
+        for _ in range(2):
+            store.tidy()
+            assert (store.num_indexed, num_taken_in(store)) == (10, taken_in)
+
+
+def test_what_was_replaced_is_deleted_while_a_space_is_filled(tmp_path: Path) -> None:
+    """Before it is served and afterwards: each merge writes all rows anew, which would fill the disk."""
+    store = LanceStore(tmp_path)
+    ids = [str(row) for row in range(4000)]
+    made = np.random.default_rng(0).standard_normal((4000, 32)).astype(np.float32)
+    store.put(ids, made, space=SPACE)
+    store.open_space(Layout("next", 32))
+    store.fill(ids, made, space="next", origin="transformed")
+    num_bytes = 4000 * 2 * 32 * 4
+    for merge in range(20):
+        if merge == 10:
+            store.serve("next")
+        part = slice(200 * merge, 200 * (merge + 1))
+        store.fill(ids[part], made[part], space="next", origin="native")
+        time.sleep(0.002)
+        store.tidy(keep_s=0.001)
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 3 * num_bytes

@@ -98,6 +98,7 @@ def test_any_name_is_only_a_name() -> None:
         stores[-1].open_space(Layout("n", 3))
         stores[-1].close_space("n")
         stores[-1].index()
+        stores[-1].tidy()
     for number, store in enumerate(stores, start=1):
         np.testing.assert_array_equal(store.get(names(2)).vectors, vectors(2, seed=number))
         assert store.search(vectors(1, seed=number), 1, space="m").ids == [["item-0"]]
@@ -244,6 +245,104 @@ def test_an_index_answers_without_reading_every_row(store: PgVectorStore) -> Non
     before = num_index_scans(store)
     store.search(queries[:1], 990, space="m")  # more than an index keeps in sight
     assert num_index_scans(store) == before
+
+
+def recall(store: PgVectorStore, exact: MemoryStore, k: int) -> float:
+    """The share of the true hits that is found, where none is lacking."""
+    queries = np.random.default_rng(9).standard_normal((20, 16)).astype(np.float32)
+    found, wanted = (each.search(queries, k, space="m") for each in (store, exact))
+    common = [len(set(mine) & set(theirs)) for mine, theirs in zip(found.ids, wanted.ids, strict=True)]
+    assert [len(ids) for ids in found.ids] == [len(ids) for ids in wanted.ids]
+    return sum(common) / sum(map(len, wanted.ids))
+
+
+def test_rows_that_are_gone_take_no_places_among_the_hits(store: PgVectorStore) -> None:
+    """They stay in the index until VACUUM: here most of what it holds is dead, and tidying removes it."""
+    made, exact = np.random.default_rng(0).standard_normal((900, 16)).astype(np.float32), MemoryStore()
+    for each in (store, exact):
+        each.put(names(900), made, space="m")
+    store.index()
+    no_vacuum_of_the_server(store)
+    for number in range(3):
+        other = made + 0.01 * vectors(900, 16, seed=number)
+        for each in (store, exact):
+            each.fill(names(900), other, space="m", origin="native")
+    for k in (10, 60, 300):
+        assert recall(store, exact, k) >= 0.97
+    for each in (store, exact):
+        each.drop(names(600))
+    for k in (10, 60, 300):
+        assert recall(store, exact, k) >= 0.97
+    assert num_vacuums(store) == 0
+    store.tidy()
+    assert num_vacuums(store) == 1
+    for k in (10, 60, 300, 301):
+        assert recall(store, exact, k) >= 0.97
+
+
+def no_vacuum_of_the_server(store: PgVectorStore) -> None:
+    with store._server.transaction("BEGIN", done="written") as link:
+        link.run(f"ALTER TABLE {store.address.schema}.vectors_1 SET (autovacuum_enabled = false)")
+
+
+def num_vacuums(store: PgVectorStore) -> int:
+    with store._server.no_transaction(done="read") as link:
+        rows = link.run(
+            "SELECT vacuum_count FROM pg_stat_all_tables WHERE schemaname = :name AND relname = 'vectors_1'",
+            name=store.address.schema_name,
+        )
+    return rows[0][0]
+
+
+def test_a_few_rows_that_are_gone_are_left_where_they_are(store: PgVectorStore) -> None:
+    """For what it costs to remove them depends little on how many they are."""
+    store.put(names(100), vectors(100), space="m")
+    no_vacuum_of_the_server(store)
+    store.drop(names(5))
+    store.tidy()
+    assert num_vacuums(store) == 0
+    store.drop(names(50))
+    for _ in range(2):
+        store.tidy()
+        assert num_vacuums(store) == 1
+
+
+def test_a_space_is_indexed_like_the_one_before(store: PgVectorStore) -> None:
+    store.put(names(3), vectors(3), space="old")
+    store.open_space(Layout("new", 5))
+    store.open_space(Layout("wide", 4001))
+    store.fill(names(3), vectors(3, 5), space="new", origin="native")
+    store.tidy(space="new")
+    assert indexes(store) == {}
+    store.index(neighbours=5, build_candidates=33)
+    for _ in range(2):
+        store.tidy(space="new")
+        store.tidy(space="wide")
+    options = ["m=5", "ef_construction=33"]
+    assert indexes(store) == {"index_1": options, "index_2": options}
+    store.serve("new")
+    store.close_space("old")
+    store.tidy()
+    assert indexes(store) == {"index_2": options}
+
+
+def indexes(store: PgVectorStore) -> dict[str, list[str]]:
+    with store._server.transaction("BEGIN", done="read") as link:
+        rows = link.run(
+            "SELECT c.relname, c.reloptions FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = :name AND c.relname LIKE 'index_%' AND c.relkind = 'i'",
+            name=store.address.schema_name,
+        )
+    return dict(rows or [])
+
+
+def test_tidying_waits_for_no_scan(store: PgVectorStore) -> None:
+    store.put(names(9), vectors(9), space="m")
+    scan = store.scan(batch_rows=2)
+    next(scan)
+    store.drop(names(5))
+    store.tidy()
+    assert sum(len(batch) for batch in scan) == 7
 
 
 def num_index_scans(store: PgVectorStore) -> int:

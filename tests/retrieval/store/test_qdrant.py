@@ -138,6 +138,23 @@ def test_a_graph_finds_nearly_all(store: QdrantStore, monkeypatch: pytest.Monkey
     assert store.search(vectors(1, 3), 1, space="n").ids == [["item-0"]]
 
 
+def test_tidying_takes_in_what_came_later(store: QdrantStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every space, with the graph's settings, and only where there are graphs."""
+    monkeypatch.setattr(qdrant_edge, "INDEXED_FROM_KB", 20)
+    store.put(names(2000), vectors(2000, 16), space="old")
+    store.tidy()
+    assert num_in_graph(store) == 0
+    store.index(neighbours=5, build_candidates=33)
+    store.open_space(Layout("new", 16))
+    store.fill(names(2000), vectors(2000, 16, seed=1), space="new", origin="transformed")
+    assert num_in_graph(store) == 2000
+    store.tidy(space="new")
+    assert num_in_graph(store) == 4000
+    store.close()
+    settings = json.loads((store.engine.path / "shard" / "edge_config.json").read_text())["hnsw_config"]
+    assert (settings["m"], settings["ef_construct"]) == (5, 33)
+
+
 def num_in_graph(store: QdrantStore) -> int:
     assert isinstance(store.engine, EdgeEngine)
     shard = store.engine._open()

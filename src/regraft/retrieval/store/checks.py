@@ -148,6 +148,15 @@ def check_servable(space: str, spaces: Sequence[Layout]) -> Layout:
     return layout
 
 
+def check_tidied(space: str | None, spaces: Sequence[Layout]) -> Layout | None:
+    """The layout of the space in which a gallery is to be quick; `None` if nothing was ever put.
+
+    Raises:
+        SpaceMismatch: It is named, and not open or packed.
+    """
+    return next(iter(spaces), None) if space is None else check_servable(space, spaces)
+
+
 def check_complete(space: str, lacking: Sequence[str]) -> None:
     """Raise StoreError if rows lack a vector in the space that is to be served."""
     if lacking:

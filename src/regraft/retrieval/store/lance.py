@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
-from lancedb.index import IvfFlat
 from lancedb.table import Table
 
 from regraft.errors import StoreError
@@ -24,6 +23,7 @@ from regraft.retrieval.store.checks import (
     check_layout,
     check_opens,
     check_servable,
+    check_tidied,
     checked_fill,
     checked_queries,
     checked_records,
@@ -31,14 +31,16 @@ from regraft.retrieval.store.checks import (
 )
 from regraft.retrieval.store.lance_carry import carry_over
 from regraft.retrieval.store.lance_errors import translated
+from regraft.retrieval.store.lance_index import bring_up, build
 from regraft.retrieval.store.lance_open import TABLE, connected, open_table
 from regraft.retrieval.store.lance_slots import SERVED_MARK, Slot, new_schema
 from regraft.retrieval.store.lance_snapshot import Snapshot, parts_of
-from regraft.retrieval.store.lance_tags import remove_idle_tags, restore_tag, set_tag
+from regraft.retrieval.store.lance_tags import remove_idle_tags, remove_tags, restore_tag, set_tag
 from regraft.retrieval.store.lease import WriterLease
 from regraft.retrieval.store.protocol import Capabilities, Hits, Layout, Origin, Records
 
-LONG = timedelta(days=36_500)
+KEPT_S = 300.0
+"""Each merge writes most of a gallery anew: replaced versions that stay long take many times its room."""
 
 
 class LanceStore:
@@ -52,7 +54,7 @@ class LanceStore:
     Every call raises StoreError where the gallery's files are missing, damaged or cannot be written.
 
     Each `put` or `fill` leaves a file, and both reading and writing slow down with their number (`put` by
-    about 0.07 ms a file where it was measured): call `optimize` after a few hundred.
+    about 0.07 ms a file where it was measured): call `tidy` after a few hundred.
 
     Args:
         path: The gallery's folder; made by the first `put`.
@@ -66,7 +68,7 @@ class LanceStore:
         atomic_fill=True,
         several_writers=False,
         opens_online=True,
-        rollback="serve the space before; or restore all rows as they were when the new space was opened",
+        rollback="serve the space before; until tidied also restore all rows as the new space found them",
     )
 
     def __init__(self, path: str | Path, *, lease_wait_s: float = 10.0) -> None:
@@ -202,7 +204,8 @@ class LanceStore:
     ) -> Iterator[Records]:
         """Stream the rows that are present now; see `VectorStore.scan`.
 
-        Holds one batch and eight bytes a row in memory.
+        Holds one batch and eight bytes a row in memory. One that takes longer than `tidy` keeps replaced
+        versions fails.
         """
         check_batch_rows(batch_rows)
         present = self._slot(space)
@@ -238,8 +241,8 @@ class LanceStore:
     def open_space(self, layout: Layout) -> None:
         """Make room for the vectors of another space; see `VectorStore.open_space`.
 
-        The version before is kept for `restore` until the space or the one before is closed, unless this one
-        is packed.
+        The version before is kept for `restore` until the gallery is tidied, or the space or the one before
+        is closed, unless this one is packed.
         """
         if not check_opens(layout, self.spaces):
             return
@@ -278,7 +281,8 @@ class LanceStore:
     def restore(self, space: str) -> None:
         """Bring back all rows as they were before `space` was opened, undoing every write since.
 
-        Rolling back by `serve` keeps what was added and dropped since; this does not.
+        Rolling back by `serve` keeps what was added and dropped since; this does not. It can be done until
+        the gallery is tidied: while that state is kept, nothing that was replaced since can be deleted.
 
         Raises:
             SpaceMismatch: The space is not open.
@@ -298,8 +302,7 @@ class LanceStore:
         upgrade, which replaces every row, must build them anew. The id has no index of its own: one made
         `put` six times slower after 200 of them, and reading by id no faster.
 
-        Rows put later, or filled in whichever space, are found without it, more slowly; `optimize` takes
-        them in.
+        Rows put later, or filled in whichever space, are found without it, more slowly; `tidy` takes them in.
 
         Args:
             space: Whose vectors to index; `None` for the served space. An index built before `serve` is there
@@ -317,28 +320,34 @@ class LanceStore:
             if table.count_rows() == 0:
                 raise StoreError(f"{self.path} holds no rows; expected some to index.")
             layout = check_servable(space or now.slots.served.layout.space, now.slots.layouts)
-            column = now.present(layout.space).vector
-            table.create_index(column, config=IvfFlat(distance_type="cosine", num_partitions=num_partitions))
+            build(table, now.present(layout.space), num_partitions)
 
-    def optimize(self, *, keep_s: float = 86_400.0) -> None:
-        """Merge the files that many `put`s leave, bring the index up to date, and delete old versions.
+    def tidy(self, *, space: str | None = None, keep_s: float = KEPT_S) -> None:
+        """Merge the files that many writes leave, delete replaced versions, and bring the index up to date.
 
-        While the state before another space was opened is kept for `restore`, no version is deleted: LanceDB
-        refuses to delete around one that is kept.
+        The index of `space` is built anew, in as many lists as LanceDB chooses, if half of its rows are
+        others than those it was built of. What `restore` would need is kept no longer.
 
         Args:
-            keep_s: Seconds for which replaced versions stay on disk, above 0. A scan that began before fails.
+            space: In which searches are to be quick; `None` for the served space.
+            keep_s: Seconds for which replaced versions stay on disk, above 0. A scan that began before, here
+                or in another process, fails.
 
         Raises:
-            StoreError: `keep_s` is not above 0, nothing was ever put, or another writer is at work.
+            SpaceMismatch: The space is not open, or is packed.
+            StoreError: `keep_s` is not above 0, or another writer is at work.
         """
         if not keep_s > 0:
             raise StoreError(f"keep_s is {keep_s:g}; expected more than 0, or scans under way would fail.")
-        with self.writing(), self._translated("optimized"):
+        if check_tidied(space, self.spaces) is None:
+            return
+        with self.writing(), self._translated("tidied"):
             table, now = self._writable()
-            remove_idle_tags(table, now.slots)  # that a kill left
-            keep = LONG if table.tags.list() else timedelta(seconds=keep_s)
-            table.optimize(cleanup_older_than=keep)
+            # Another writer may have closed the space since the first look.
+            layout = check_servable(space or now.slots.served.layout.space, now.slots.layouts)
+            remove_tags(table)
+            bring_up(table, now, now.present(layout.space))
+            table.optimize(cleanup_older_than=timedelta(seconds=keep_s))
 
     def _snapshot(self) -> Snapshot | None:
         """The gallery at its latest version, or `None` if nothing was ever put."""

@@ -2,14 +2,14 @@
 
 A space has a pair of columns in a numbered slot, `vector` and `origin`, then `vector_1` and `origin_1`, and
 so on. Marks on the fields, which LanceDB changes in one commit without touching a row, say the rest: on a
-vector's field whose space it is, on the id's which vectors are served.
+vector's field whose space it is and how its index has grown, on the id's which vectors are served.
 """
 
 # pyarrow has no type information, so its tables are unknown to pyright wherever they are passed.
 # pyright: reportUnknownParameterType=false
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from regraft.retrieval.store.protocol import Layout
 
 FORMAT = "2"
 SPACE_MARK, FORMAT_MARK, SERVED_MARK = "regraft.space", "regraft.format", "regraft.served"
+TAKEN_IN_MARK = "regraft.taken_in"
 READABLE = ("1", FORMAT)
 """Format 1 had one space, in the first slot, and named it again in each row."""
 
@@ -30,6 +31,8 @@ class Slot:
 
     number: int
     layout: Layout
+    taken_in: int = field(default=0, compare=False)
+    """Rows that entered the index of its vectors since that was built."""
 
     @property
     def vector(self) -> str:
@@ -96,7 +99,7 @@ def slots_in(schema: pa.Schema, path: Path) -> Slots:
     Raises:
         StoreError: The table was not written by Regraft, or by a later one.
     """
-    opened = tuple(_slot(field) for field in schema if SPACE_MARK in _marks(field))
+    opened = tuple(_slot(column) for column in schema if SPACE_MARK in _marks(column))
     served = _marks(schema.field("id")).get(SERVED_MARK, "vector") if "id" in schema.names else None
     answering = [slot for slot in opened if slot.vector == served]
     if not answering:
@@ -111,12 +114,13 @@ def slots_in(schema: pa.Schema, path: Path) -> Slots:
     return Slots(answering[0], opened)
 
 
-def _slot(field: pa.Field) -> Slot:
-    packed = pa.types.is_fixed_size_binary(field.type)
-    dimension = field.type.byte_width - SCALE_BYTES if packed else field.type.list_size
-    number = field.name.removeprefix("vector").removeprefix("_")
-    return Slot(int(number or 0), Layout(_marks(field)[SPACE_MARK], dimension, packed))
+def _slot(column: pa.Field) -> Slot:
+    packed = pa.types.is_fixed_size_binary(column.type)
+    dimension = column.type.byte_width - SCALE_BYTES if packed else column.type.list_size
+    number, marks = column.name.removeprefix("vector").removeprefix("_"), _marks(column)
+    layout = Layout(marks[SPACE_MARK], dimension, packed)
+    return Slot(int(number or 0), layout, int(marks.get(TAKEN_IN_MARK, "0")))
 
 
-def _marks(field: pa.Field) -> Mapping[str, str]:
-    return {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+def _marks(column: pa.Field) -> Mapping[str, str]:
+    return {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}

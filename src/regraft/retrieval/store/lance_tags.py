@@ -1,4 +1,4 @@
-"""Versions of a gallery on LanceDB that are kept: the one before each space was opened."""
+"""Versions of a gallery on LanceDB that are kept for a while: the one before each space was opened."""
 
 from pathlib import Path
 
@@ -19,9 +19,14 @@ def set_tag(table: Table, slot: Slot) -> None:
 def remove_idle_tags(table: Table, slots: Slots) -> None:
     """Keep no version longer than there are two spaces that could be served: then there is no way back."""
     if sum(not slot.layout.packed for slot in slots.opened) < 2:
-        for name in table.tags.list():
-            if name.startswith(BEFORE):
-                table.tags.delete(name)
+        remove_tags(table)
+
+
+def remove_tags(table: Table) -> None:
+    """Keep no version: LanceDB deletes none that was replaced since one that is kept."""
+    for name in table.tags.list():
+        if name.startswith(BEFORE):
+            table.tags.delete(name)
 
 
 def restore_tag(table: Table, slot: Slot, path: Path) -> None:
@@ -37,8 +42,9 @@ def restore_tag(table: Table, slot: Slot, path: Path) -> None:
     """
     if _name(slot) not in table.tags.list():
         raise StoreError(
-            f"{path} does not keep the state before {slot.layout.space!r} was opened; it is kept until that "
-            "space or the one before is closed, and never for a packed space."
+            f"{path} does not keep the state before {slot.layout.space!r} was opened; it is kept until the "
+            "gallery is tidied, or that space or the one before is closed, and never for a packed space.",
+            hint="serve() of the space before brings back its answers, with the rows there are now.",
         )
     table.restore(_name(slot))
     _remove(table, _name(slot))

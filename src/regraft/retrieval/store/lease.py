@@ -38,6 +38,7 @@ class WriterLease:
         """
         self._take()
         try:
+            self._sign()
             yield
         finally:
             self._lock.release()
@@ -53,14 +54,22 @@ class WriterLease:
             ) from None
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be written: {error}.") from error
+
+    def _sign(self) -> None:
+        """Say who holds it, for those who wait."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         program = Path(sys.argv[0]).name or "python"
-        self._holder.write_text(
-            f"process {os.getpid()} ({program}) on {socket.gethostname()} since {now}", encoding="utf-8"
-        )
+        name = f"process {os.getpid()} ({program}) on {socket.gethostname()} since {now}"
+        try:
+            self._holder.write_text(name, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(
+                f"{self._holder} cannot be written: {error}.", hint="Is there room on the disk?"
+            ) from error
 
     def _holder_name(self) -> str:
         try:
-            return self._holder.read_text(encoding="utf-8")
-        except FileNotFoundError:  # its holder has the lock but has not signed yet
-            return "another process"
+            name = self._holder.read_text(encoding="utf-8")
+        except OSError:
+            name = ""
+        return name or "another process"  # which has the lock, and has not signed yet

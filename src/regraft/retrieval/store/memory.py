@@ -12,6 +12,7 @@ from regraft.retrieval.store.checks import (
     check_complete,
     check_opens,
     check_servable,
+    check_tidied,
     checked_fill,
     checked_queries,
     checked_records,
@@ -171,6 +172,10 @@ class MemoryStore:
         self._opened = tuple(layout for layout in self._opened if layout.space != space)
         for row in self._rows.values():
             row.vectors.pop(space, None)
+
+    def tidy(self, *, space: str | None = None) -> None:
+        """Nothing is ever untidy; see `VectorStore.tidy`."""
+        check_tidied(space, self.spaces)
 
     def _named(self, space: str | None) -> str:
         served = "" if self.layout is None else self.layout.space

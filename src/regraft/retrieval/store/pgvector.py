@@ -15,24 +15,18 @@ from regraft.retrieval.store.checks import (
     check_layout,
     check_opens,
     check_servable,
+    check_tidied,
     checked_fill,
     checked_queries,
     checked_records,
     unchanged,
 )
 from regraft.retrieval.store.cosine import best, cosines
-from regraft.retrieval.store.pgvector_rows import (
-    array_of,
-    records_from,
-)
+from regraft.retrieval.store.pgvector_rows import array_of, records_from
 from regraft.retrieval.store.pgvector_search import candidates, select_rows
 from regraft.retrieval.store.pgvector_server import Address, Connection, Server, code_of
-from regraft.retrieval.store.pgvector_tables import (
-    IS_NO_TABLE,
-    MAX_HALF_DIMENSION,
-    Space,
-    Tables,
-)
+from regraft.retrieval.store.pgvector_tables import IS_NO_TABLE, Space, Tables
+from regraft.retrieval.store.pgvector_upkeep import clean
 from regraft.retrieval.store.pgvector_writes import lock, replace, send, set_present
 from regraft.retrieval.store.protocol import Capabilities, Hits, Layout, Origin, Records
 
@@ -247,7 +241,8 @@ class PgVectorStore:
     ) -> None:
         """Build the HNSW index of a space, or build it anew, so that a search no longer reads every vector.
 
-        Rows put or filled later enter it at once. Writers wait while it is built; readers do not.
+        Rows put or filled later enter it at once. Writers wait while it is built, and readers where it is in
+        the place of another.
 
         Args:
             space: Whose vectors to index; `None` for the served space. An index built before `serve` is there
@@ -267,28 +262,38 @@ class PgVectorStore:
                 raise StoreError(f"Gallery {self.address} holds nothing yet; expected rows to index.")
             name = spaces[0].layout.space if space is None else space
             layout = check_servable(name, [each.layout for each in spaces])
-            if layout.dimension > MAX_HALF_DIMENSION:
-                raise StoreError(
-                    f"Vectors have {layout.dimension} dimensions; "
-                    f"pgvector indexes at most {MAX_HALF_DIMENSION}.",
-                    hint="A search without an index is exact.",
-                )
-            self._tables.index(
-                link,
-                next(each for each in spaces if each.layout == layout),
-                neighbours,
-                build_candidates,
-                memory_mb,
-            )
+            chosen = next(each for each in spaces if each.layout == layout)
+            options = f"m = {neighbours:d}, ef_construction = {build_candidates:d}"
+            self._tables.index(link, chosen, options, memory_mb)
+
+    def tidy(self, *, space: str | None = None) -> None:
+        """Index a space like one that is indexed, and remove what many writes left; see `VectorStore.tidy`.
+
+        The server does the latter by itself too, some time later, unless its `autovacuum` is off. A space of
+        too many dimensions for an index is left without.
+        """
+        if check_tidied(space, self.spaces) is None:
+            return
+        self._index_like(space)
+        _twice(self._clean)
+
+    def _clean(self) -> None:
+        with self._server.no_transaction(done="tidied") as link:
+            clean(link, self._tables, self._tables.listed(link))
+
+    def _index_like(self, space: str | None) -> None:
+        """Build an index of a space with the options of another space's, where only the other has one."""
+        with self._server.transaction(WRITE, done="indexed") as link:
+            spaces = self._tables.locked(link, "EXCLUSIVE")
+            layout = check_tidied(space, [each.layout for each in spaces])
+            chosen = next(each for each in spaces if each.layout == layout)
+            indexed = [each for each in spaces if each.indexed]
+            if indexed and not chosen.indexed and chosen.is_indexable:
+                self._tables.index(link, chosen, self._tables.index_options(link, indexed[0]))
 
     def _read(self, work: Callable[[Connection, tuple[Space, ...]], Answer]) -> Answer:
-        """Run `work` on one state of the gallery, once more if a space was closed under its eyes."""
-        try:
-            return self._read_once(work)
-        except StoreError as error:
-            if code_of(error.__cause__) != IS_NO_TABLE:
-                raise
-            return self._read_once(work)
+        """Run `work` on one state of the gallery."""
+        return _twice(lambda: self._read_once(work))
 
     def _read_once(self, work: Callable[[Connection, tuple[Space, ...]], Answer]) -> Answer:
         with self._server.transaction(READ, done="read") as link:
@@ -332,6 +337,16 @@ class PgVectorStore:
     def _sweep(self) -> None:
         with self._server.transaction(WRITE, done="written") as link:
             self._tables.sweep(link)
+
+
+def _twice(work: Callable[[], Answer]) -> Answer:
+    """Do some work, once more if a space was closed under its eyes."""
+    try:
+        return work()
+    except StoreError as error:
+        if code_of(error.__cause__) != IS_NO_TABLE:
+            raise
+        return work()
 
 
 def _named(space: str | None, spaces: Sequence[Space]) -> Space | None:

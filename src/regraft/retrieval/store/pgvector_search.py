@@ -14,6 +14,11 @@ from regraft.retrieval.store.protocol import Records
 NUM_SPARE = 32
 # Rows that the index keeps in sight; pgvector takes at most the second number.
 EF_SEARCH, MAX_EF_SEARCH = 100, 1000
+# Replaced and removed rows stay in the graph until VACUUM, and take the places of others in sight: so it must
+# look further until enough are found. In any order, for what they score is decided here: in strict order the
+# index throws away what it meets late, and of 10 nearest found 8.5 instead of 9.95 where every row had been
+# replaced four times.
+LOOK_FURTHER = "SET LOCAL hnsw.iterative_scan = relaxed_order"
 
 
 def candidates(
@@ -50,11 +55,14 @@ def select_rows(tables: Tables, space: Space, source: str | None = None) -> str:
 def _indexed(link: Connection, tables: Tables, space: Space, query: str, k: int) -> list[Row]:
     num_candidates = k + NUM_SPARE
     link.run(f"SET LOCAL hnsw.ef_search = {max(EF_SEARCH, num_candidates)}")
+    link.run(LOOK_FURTHER)
     nearest = (
         f"(SELECT * FROM {space.table} "
         f"ORDER BY {space.indexed_value} <=> {space.indexed_query} LIMIT {num_candidates})"
     )
-    return link.run(select_rows(tables, space, nearest), query=query) or []
+    found = link.run(select_rows(tables, space, nearest), query=query) or []
+    # The graph can be cut in two by what was removed, and an index gives up after 20,000 rows it cannot use.
+    return found if len(found) >= k else _exact(link, tables, space, query, k)
 
 
 def _exact(link: Connection, tables: Tables, space: Space, query: str, k: int) -> list[Row]:

@@ -31,6 +31,7 @@ HINTS: Mapping[str, str] = {
     "42501": "Ask the database's owner for the right, or for CREATE EXTENSION vector.",
     "0A000": "Install pgvector on the server: https://github.com/pgvector/pgvector.",
     "58P01": "Install pgvector on the server: https://github.com/pgvector/pgvector.",
+    "42704": "ALTER EXTENSION vector UPDATE; it must be pgvector 0.8 or later.",
     "53100": "Make room on the server's disk; nothing of this call was written.",
     "57P01": "The server was stopped; start it and try again.",
 }
@@ -131,6 +132,26 @@ class Server:
                 _close_all([link])
                 raise
             self._idle.append(link)
+
+    @contextmanager
+    def no_transaction(self, *, done: str) -> Generator[Connection]:
+        """Yield a connection on which every statement stands for itself, and which ends with the block.
+
+        It is a new one: PostgreSQL counts what a connection writes about a second later, and what ANALYZE
+        finds on that same connection is wrong until then.
+
+        Args:
+            done: What the block does to the gallery, as in "cannot be tidied".
+
+        Raises:
+            StoreError: The server cannot be reached, or refused what the block asked of it.
+        """
+        with self._translated(done):
+            link = _connected(self.address)
+            try:
+                yield link
+            finally:
+                _close_all([link])
 
     def close(self) -> None:
         """Close the connections that are not in use."""

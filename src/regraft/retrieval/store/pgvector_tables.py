@@ -11,7 +11,7 @@ from regraft.errors import StoreError
 from regraft.retrieval.store.pgvector_server import Address, Connection, DatabaseError, code_of
 from regraft.retrieval.store.protocol import Layout
 
-OLDEST_PGVECTOR = (0, 7)
+OLDEST_PGVECTOR = (0, 8)
 MAX_INDEXED_DIMENSION = 2000
 MAX_HALF_DIMENSION = 4000
 IS_LOCKED, IS_NO_TABLE = "55P03", "42P01"
@@ -29,6 +29,11 @@ class Space:
     indexed: bool
     table: str
     """Quoted for SQL."""
+
+    @property
+    def is_indexable(self) -> bool:
+        """Whether pgvector can index its vectors."""
+        return not self.layout.packed and self.layout.dimension <= MAX_HALF_DIMENSION
 
     @property
     def indexed_value(self) -> str:
@@ -119,21 +124,41 @@ class Tables:
         )
         return Space(number, layout, False, self._table(number))
 
-    def index(
-        self, link: Connection, space: Space, neighbours: int, build_candidates: int, memory_mb: int | None
-    ) -> None:
-        """Build the index of a space's table, in the place of one that is there."""
-        name = f"{self.address.schema}.index_{space.number}"
-        link.run(f"DROP INDEX IF EXISTS {name}")
+    def index(self, link: Connection, space: Space, options: str, memory_mb: int | None = None) -> None:
+        """Build the index of a space's table, in the place of one that is there.
+
+        Args:
+            link: In a transaction.
+            space: Whose.
+            options: Of the index, as SQL.
+            memory_mb: What the server may use; `None` for its own choice.
+
+        Raises:
+            StoreError: The space has more dimensions than pgvector can index.
+        """
+        if not space.is_indexable:
+            raise StoreError(
+                f"Vectors have {space.layout.dimension} dimensions; "
+                f"pgvector indexes at most {MAX_HALF_DIMENSION}.",
+                hint="A search without an index is exact.",
+            )
+        link.run(f"DROP INDEX IF EXISTS {self._index(space)}")
         if memory_mb is not None:
             link.run(f"SET LOCAL maintenance_work_mem = '{memory_mb:d}MB'")
         kind = "vector" if space.indexed_value == "vector" else "halfvec"
         link.run(
             f"CREATE INDEX index_{space.number} ON {space.table} USING hnsw "
-            f"({space.indexed_value} {kind}_cosine_ops) "
-            f"WITH (m = {neighbours:d}, ef_construction = {build_candidates:d})"
+            f"({space.indexed_value} {kind}_cosine_ops) WITH ({options})"
         )
         link.run(f"UPDATE {self.spaces} SET indexed = true WHERE number = :number", number=space.number)
+
+    def index_options(self, link: Connection, space: Space) -> str:
+        """The options of a space's index, as SQL."""
+        rows = link.run(
+            "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = CAST(:name AS regclass)",
+            name=self._index(space),
+        )
+        return rows[0][0] if rows else ""
 
     def sweep(self, link: Connection) -> None:
         """Drop the tables of closed spaces; one that a reader still has open is left for the next time.
@@ -157,6 +182,9 @@ class Tables:
                 link.run("ROLLBACK TO SAVEPOINT before")
             else:
                 link.run(f"DROP TABLE {table}")
+
+    def _index(self, space: Space) -> str:
+        return f"{self.address.schema}.index_{space.number}"
 
     def _table(self, number: int) -> str:
         return f"{self.address.schema}.vectors_{number}"

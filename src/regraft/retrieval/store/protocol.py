@@ -1,5 +1,5 @@
 """What every gallery can do: six verbs over rows of id and source, which have a vector in one or more spaces,
-and four more that put another space in the place of the one it answers in."""
+four more that put another space in the place of the one it answers in, and one that keeps it quick."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ class Capabilities:
     atomic_fill: bool
     """A vector and its origin change in one commit, and so do all rows of one `fill`."""
     several_writers: bool
-    """Two processes may write at once; otherwise one waits for the other."""
+    """Two processes may write at once. Where they may not, a gallery in a folder makes one wait for the
+    other; on a server nothing does, and whoever writes must see to it that nobody else does."""
     opens_online: bool
     """`open_space` rewrites no row and stops no search."""
     rollback: str
@@ -269,5 +270,20 @@ class VectorStore(Protocol):
 
         Raises:
             SpaceMismatch: The space is served.
+        """
+        ...
+
+    def tidy(self, *, space: str | None = None) -> None:
+        """Do what the store needs after many writes, so that it stays quick and small.
+
+        Changes no row, and no answer but where an index decides which rows are compared. Where the gallery
+        has an index, of whichever space, there is one of `space` afterwards, as far as the store can have
+        one, and it is up to date: so a space can be made quick before it is served. Answers go on meanwhile.
+
+        Args:
+            space: In which searches are to be quick; `None` for the served space.
+
+        Raises:
+            SpaceMismatch: The space is not open, or is packed.
         """
         ...

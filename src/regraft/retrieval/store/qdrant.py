@@ -15,6 +15,7 @@ from regraft.retrieval.store.checks import (
     check_complete,
     check_opens,
     check_servable,
+    check_tidied,
     checked_fill,
     checked_queries,
     checked_records,
@@ -45,7 +46,7 @@ PAGE_ROWS = 4096
 
 
 class QdrantStore:
-    """A `VectorStore` for one writer at a time, on either of Qdrant's engines.
+    """A `VectorStore` for one writer, on either of Qdrant's engines.
 
     A row is one point, written whole in one command: its vectors and origins cannot part. Which space is
     served is a point too. What else is guaranteed differs by engine; see its capabilities.
@@ -237,8 +238,8 @@ class QdrantStore:
     def index(self, *, neighbours: int = 16, build_candidates: int = 100) -> None:
         """Build the graphs of all spaces, or bring them up to date, so that a search reads few vectors.
 
-        Rows put or filled later are found without a graph, more slowly. A gallery of less than about two
-        megabytes of vectors is searched whole all the same.
+        Rows put or filled later are found without a graph, more slowly, until `tidy` takes them in. A gallery
+        of less than about two megabytes of vectors is searched whole all the same.
 
         Args:
             neighbours: Edges a row in the graph, Qdrant's `m`.
@@ -256,6 +257,13 @@ class QdrantStore:
             self.engine.close_vector(Space(spaces.next_number, Layout("", 0)).vector)
             self.engine.index(vectors, neighbours, build_candidates)
             self._declare(replace(spaces, indexed=True))
+
+    def tidy(self, *, space: str | None = None) -> None:
+        """Bring the graphs of all spaces up to date, if there are any; see `VectorStore.tidy`."""
+        with self.engine.turn:
+            spaces = self._spaces()
+            if check_tidied(space, spaces.layouts) is not None and spaces.indexed:
+                self.engine.tidy()
 
     def _spaces(self) -> Spaces:
         found = self.engine.read([SPACES_ID])

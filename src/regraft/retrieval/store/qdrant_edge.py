@@ -204,7 +204,13 @@ class EdgeEngine:
         config = edge.EdgeConfig(vectors=_params(vectors), hnsw_config=graph, optimizers=optimizers)
         with self._translated("indexed"):
             self.close()  # the settings of a graph are read when a shard is loaded
-            shard = self._open(config)
+            self._open(config)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Bring the graphs up to date; the engine mends where much has changed, and keeps the rest."""
+        with self._translated("tidied"):
+            shard = self._open()
             if shard is not None:
                 shard.optimize()
                 shard.flush()

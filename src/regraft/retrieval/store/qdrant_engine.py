@@ -123,6 +123,10 @@ class Engine(Protocol):
         """Build the graph of every vector, or bring it up to date."""
         ...
 
+    def tidy(self) -> None:
+        """Bring the graphs up to date that were built before, those of vectors named since included."""
+        ...
+
     def close(self) -> None:
         """Let go of the place; a later call takes it again."""
         ...

@@ -33,8 +33,12 @@ IN_SIGHT = 100  # points that a walk through the graph keeps in sight
 class ServerEngine:
     """An `Engine` that is a collection of a Qdrant server, 1.18 or later.
 
-    A server has no lock for writers and no snapshots for readers: write from one process at a time, and a
-    search of another while a `fill` is under way may see a part of it, though only whole rows.
+    The writer must be alone: a server has no lock for writers, and nothing here makes a second one wait. A
+    `fill` reads rows and writes them back whole, so that of two writers one can undo what the other did to
+    the same rows, or to the list of the spaces. During an upgrade nothing else may write.
+
+    Nor has it snapshots for readers: a search while a `fill` of another process is under way may see a part
+    of it, though only whole rows.
 
     Args:
         client: The way to the server.
@@ -176,6 +180,9 @@ class ServerEngine:
         with self._translated("indexed"):
             graph = models.HnswConfigDiff(m=neighbours, ef_construct=build_candidates)
             self._client.update_collection(self._name, hnsw_config=graph)
+
+    def tidy(self) -> None:
+        """The server keeps its graphs up to date by itself, beside its other work."""
 
     def close(self) -> None:
         """Nothing is held between calls."""
