@@ -6,7 +6,7 @@
 
 Two settings. A: the old model knows 5 of the 10 classes, the new one all. B: the old model saw 10,000
 pictures, the new one 50,000. The gallery is the 10,000 test pictures. They are the queries too, each leaving
-itself out; curves are measured for every fifth of them. `cosine` compares unit vectors, as Regraft's
+itself out; curves are measured for every tenth of them. `cosine` compares unit vectors, as Regraft's
 galleries do; `l2` compares vectors as the networks made them, which the bars were first measured in.
 
 One JSON line a seed, setting, metric and method goes to results/upgrade.jsonl, then one for each bar.
@@ -38,7 +38,7 @@ from upgrade_plot import draw
 
 RESULTS = Path(__file__).parent / "results" / "upgrade.jsonl"
 DISTANCES = {"cosine": COSINE, "l2": EUCLIDEAN}
-EVERY = 5
+EVERY = 10
 KS = (1, 5)
 IN_DEPTH = {"fct", "fastfill", "label_free", "by_class", "head_free"}
 """Methods of which every order is measured, without side-information."""

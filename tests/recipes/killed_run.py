@@ -27,7 +27,8 @@ from regraft.recipes.search import Searcher
 from regraft.recipes.upgrade_plan import has_begun, read_plan
 from regraft.retrieval.ledger import Ledger
 
-LONGEST_S = 3.0
+LONGER_S = 0.15
+"""Every run is left alone for a little longer than the one before, so that kills come in every phase."""
 
 
 def forked(action: Callable[[], object]) -> int:
@@ -105,7 +106,7 @@ def main() -> None:
     kills: Counter[str] = Counter()
     served: list[str] = []
     while kills.total() < num_kills and not run_once(
-        gallery, killed_after_s=chance.uniform(0, LONGEST_S / (1 + kills.total()))
+        gallery, killed_after_s=chance.uniform(0, LONGER_S * (1 + kills.total()))
     ):
         phase, space = answer_of(lambda: look(gallery))
         kills[phase] += 1

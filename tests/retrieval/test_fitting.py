@@ -72,7 +72,11 @@ def test_without_labels_imitation_is_judged():
     ladder = fit_ladder(pairs, training=SHORT)
     assert ladder.judge.measure == "agreement@10"
     reasons = {one.name: one.why_not for one in ladder.candidates if one.why_not}
-    assert reasons["fastfill"] == reasons["label_free"] == "the new model's classifier is not known"
+    assert (
+        reasons["fastfill"]
+        == reasons["label_free"]
+        == "the new model's classifier, or how long its inputs are, is not known"
+    )
     assert reasons["by_class"] == "the pairs have no labels"
     assert set(reasons) == {"fastfill", "label_free", "by_class"}
     for one in ladder.candidates:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from regraft.errors import RecipeError, RunError
@@ -80,7 +81,7 @@ def run(
         ending = _advance(place, plan, store, ledger, until, order, executor, watch)
         state = read_status(plan, store, ledger, ending)
         ledger.measure("share of native rows", state.share)
-        return state
+        return replace(state, metrics=tuple(ledger.metrics()))
 
 
 def pause(gallery: Place | Path | str) -> UpgradeStatus:
