@@ -159,10 +159,8 @@ def jobs() -> list[Job]:
         for s in SETTINGS
         for method in ("head_free", "by_class", "residual_mlp", "info_nce")
     ]
-    sided = ("fastfill", "by_class")
-    wanted += [Job("cosine", "B", method, "side_b") for method in ("fct", *sided)]
-    wanted += [Job("cosine", "A", method, "side_b") for method in sided]
-    wanted += [Job("cosine", "A", method, "side_a") for method in ("fastfill", "by_class")]
+    wanted += [Job("cosine", "B", method, "side_b") for method in ("fct", "fastfill")]
+    wanted += [Job("cosine", "A", "fastfill", side) for side in ("side_b", "side_a")]
     wanted += [Job("cosine", s, "residual_mlp", num_pairs=5000) for s in SETTINGS]
     return wanted
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from galleries import CLASSES, tree, write_model, write_pictures
 
-from regraft.errors import RecipeError, RunError, SampleError, StoreError
+from regraft.errors import RecipeError, RegraftError, RunError, SampleError, StoreError, WeightsError
 from regraft.recipes import upgrade
 from regraft.recipes.encoders import Encoders, load_encoder, read_again
 from regraft.recipes.gallery import add, status
@@ -361,6 +361,52 @@ def test_a_plan_says_why_something_is_not_used(
     assert "how long its inputs are" in str(reasons["fastfill"])
     assert reasons["by_class"] is None
     assert made.cost.encode_s is None
+
+
+def test_a_damaged_upgrade_is_found_before_anything_is_written(
+    planned: Path, models: dict[str, Path]
+) -> None:
+    """The gallery must not switch to a space that nothing can ask in."""
+    folder, space = place_of(planned).upgrade, status(planned).space
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for name, wrong, error, message in (
+        ("new.safetensors", whole["new.safetensors"][:2000], WeightsError, "safetensors"),
+        ("new.safetensors", models["third"].read_bytes(), RunError, "another model"),
+        ("new.safetensors", None, RunError, "is gone"),
+        ("known.npz", whole["known.npz"][:500], RunError, "is damaged"),
+        ("transformation.safetensors", whole["transformation.safetensors"][:90], RegraftError, "safetensors"),
+        ("plan.json", b"[]", RunError, "cannot be read as a plan"),
+    ):
+        if wrong is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(wrong)
+        with pytest.raises(error, match=message):
+            upgrade.run(planned)
+        assert [layout.space for layout in LanceStore(planned).spaces] == [space], name
+        (folder / name).write_bytes(whole[name])
+    # A damaged copy in the gallery is replaced.
+    copy = place_of(planned).encoder(read_plan(place_of(planned)).new.space)
+    copy.write_bytes(b"no model")
+    upgrade.run(planned, until=0.0)
+    assert copy.read_bytes() == models["new"].read_bytes()
+
+
+def test_what_has_ended_is_not_paused(planned: Path) -> None:
+    upgrade.run(planned, until=0.0)
+    upgrade.rollback(planned)
+    with pytest.raises(RunError, match="An upgrade that is rolled back cannot be paused"):
+        upgrade.pause(planned)
+    with pytest.raises(RunError, match="cannot be finished"):
+        upgrade.finish(planned)
+
+
+def test_a_model_of_an_ended_upgrade_can_be_side_information(planned: Path, models: dict[str, Path]) -> None:
+    upgrade.run(planned, until=0.0)
+    upgrade.rollback(planned)
+    add(planned, [], side=models["new"])
+    served, side = status(planned).spaces
+    assert (side.is_packed, side.num_lacking, served.num_lacking) == (True, 0, 0)
 
 
 def test_what_cannot_be_judged_is_not_planned(gallery: Path, models: dict[str, Path]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from galleries import write_model, write_pictures
 
+from regraft.errors import RunError, StoreError
 from regraft.recipes import upgrade
 from regraft.recipes.gallery import add, status
 from regraft.recipes.pairing import FromGallery
@@ -39,7 +40,17 @@ def test_there_and_back_and_there_for_good(uri_of: Callable[[Path], str], tmp_pa
     assert status(place).rows == {"native": NUM_PICTURES + 3, "transformed": 0}
     assert search(place, pictures[:1])[0].space == made.old.space
 
+    # Another gallery of the same workspace is not led where this one is going.
     plan(place, new, pairs=FromGallery(20))
+    (tmp_path / "other").mkdir()
+    other = place_of(uri_of(tmp_path / "other"), tmp_path / "work")
+    for verb in (upgrade.run, upgrade.status, upgrade.rollback):
+        with pytest.raises(StoreError, match="holds no gallery yet"):
+            verb(other)
+    add(other, pictures, model=old)
+    for verb in (upgrade.run, upgrade.status, upgrade.rollback):
+        with pytest.raises(RunError, match="is that of"):
+            verb(other)
     assert upgrade.run(place, until=1.0).num_native == NUM_PICTURES + 3
     upgrade.finish(place)
     assert [space.space for space in status(place).spaces] == [made.new.space]

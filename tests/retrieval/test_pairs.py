@@ -104,3 +104,17 @@ def test_a_file_that_is_no_array_is_named(tmp_path: Path, content: bytes):
         from_npy(tmp_path / "old.npy", tmp_path / "new.npy")
     with pytest.raises(SampleError, match="gone"):
         from_npy(tmp_path / "old.npy", tmp_path / "gone.npy")
+
+
+def test_other_files_than_npy_are_named(tmp_path: Path):
+    np.savez(tmp_path / "old.npz", rows(4))
+    np.save(tmp_path / "new.npy", rows(4))
+    with pytest.raises(SampleError, match=r"old\.npz cannot be read .* expected a \.npy file"):
+        from_npy(tmp_path / "old.npz", tmp_path / "new.npy")
+
+
+def test_npy_files_of_different_lengths_are_named(tmp_path: Path):
+    np.save(tmp_path / "old.npy", rows(4))
+    np.save(tmp_path / "new.npy", rows(3))
+    with pytest.raises(SampleError, match=r"old\.npy has 4 rows, but .*new\.npy has 3"):
+        from_npy(tmp_path / "old.npy", tmp_path / "new.npy")

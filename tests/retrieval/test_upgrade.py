@@ -477,7 +477,7 @@ def test_a_rollback_names_items_that_the_old_model_cannot_encode(store: MemorySt
 
 
 def test_steps_out_of_turn_are_refused(store: MemoryStore, ledger: Ledger) -> None:
-    with pytest.raises(RunError, match="is planned; expected it to be ready or backfilling"):
+    with pytest.raises(RunError, match="is planned cannot be backfilled"):
         backfill_rows(store, ledger, new_model)
     with pytest.raises(RunError, match="is planned"):
         finish(store, ledger)

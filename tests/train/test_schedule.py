@@ -49,6 +49,8 @@ def test_everything_wrong_is_named_at_once() -> None:
 def test_warm_up_must_end() -> None:
     with pytest.raises(RecipeError, match="warmup_steps is 10, expected fewer than the 10"):
         Schedule(steps=10, peak_lr=1.0, warmup_steps=10)
+    with pytest.raises(RecipeError, match=r"hint: --set schedule\.warmup_steps=6"):
+        Schedule(steps=60, peak_lr=1.0, warmup_steps=150)
 
 
 class Everything(nn.Module):

@@ -1,6 +1,6 @@
 """`regraft upgrade`: replace the model of a gallery while it answers."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regraft.cli.printing import AsJson, Gallery, Workspace, duration, echo, echo_json, short, size
+from regraft.cli.printing import AsJson, Gallery, Workspace, echo_json
+from regraft.cli.upgrade_printing import echo_plan, tell
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-    from regraft.recipes.forecast import Point
     from regraft.recipes.pairing import PairSource
     from regraft.recipes.place import Place
-    from regraft.recipes.upgrade_plan import UpgradePlan
-    from regraft.recipes.upgrade_status import UpgradeStatus
     from regraft.retrieval.backfill_order import Order
     from regraft.retrieval.encoding import Executor
     from regraft.retrieval.ledger_entries import Progress
@@ -87,9 +85,9 @@ def plan(
             watch=lambda what, done, total: _show(bars, what, done, total),
         )
     page = (place.upgrade / "plan.html").absolute()
-    echo_json(
-        asdict(found) | {"switch": found.forecast.switch, "page": str(page)}
-    ) if as_json else _echo_plan(found, page)
+    echo_json(asdict(found) | {"switch": found.forecast.switch, "page": str(page)}) if as_json else echo_plan(
+        found, page
+    )
 
 
 @app.command()
@@ -129,7 +127,7 @@ def run(
             executor=_executor(on),
             watch=lambda stage: _show_stage(bars, stage),
         )
-    _tell(state, as_json=as_json)
+    tell(state, as_json=as_json)
 
 
 @app.command()
@@ -138,7 +136,7 @@ def pause(gallery: Gallery, workspace: Workspace = None, as_json: AsJson = False
     from regraft.recipes import upgrade as recipe
     from regraft.recipes.place import place_of
 
-    _tell(recipe.pause(place_of(gallery, workspace)), as_json=as_json)
+    tell(recipe.pause(place_of(gallery, workspace)), as_json=as_json)
 
 
 @app.command()
@@ -147,7 +145,7 @@ def status(gallery: Gallery, workspace: Workspace = None, as_json: AsJson = Fals
     from regraft.recipes import upgrade as recipe
     from regraft.recipes.place import place_of
 
-    _tell(recipe.status(place_of(gallery, workspace)), as_json=as_json)
+    tell(recipe.status(place_of(gallery, workspace)), as_json=as_json)
 
 
 @app.command()
@@ -164,7 +162,7 @@ def rollback(
             executor=_executor(on),
             watch=lambda stage: _show_stage(bars, stage),
         )
-    _tell(state, as_json=as_json)
+    tell(state, as_json=as_json)
 
 
 @app.command()
@@ -176,7 +174,7 @@ def finish(gallery: Gallery, workspace: Workspace = None, as_json: AsJson = Fals
     from regraft.recipes import upgrade as recipe
     from regraft.recipes.place import place_of
 
-    _tell(recipe.finish(place_of(gallery, workspace)), as_json=as_json)
+    tell(recipe.finish(place_of(gallery, workspace)), as_json=as_json)
 
 
 def _pair_source(
@@ -194,7 +192,7 @@ def _pair_source(
 
     if (old is None) != (new is None):
         raise typer.BadParameter("--old and --new belong together.")
-    ways = {"--pairs-from": pictures, "--pairs-file": table, "--old": old}
+    ways = {"--pairs": num, "--pairs-from": pictures, "--pairs-file": table, "--old": old}
     chosen = [name for name, way in ways.items() if way]
     if len(chosen) > 1:
         raise typer.BadParameter(f"{' and '.join(chosen)} are two ways to bring pairs; expected one.")
@@ -271,113 +269,3 @@ STAGES = {
 
 def _show_stage(bars: "Bars", stage: "Progress") -> None:
     _show(bars, STAGES[stage.stage], stage.items_done, stage.items_total)
-
-
-def _echo_plan(found: "UpgradePlan", page: Path) -> None:
-    forecast, cost = found.forecast, found.cost
-    old, new = (f"{one.architecture or 'unknown model'} ({one.dimension})" for one in (found.old, found.new))
-    echo(f"{cost.num_rows:,} rows: from {old} to {new}, learned from {found.num_pairs:,} pairs")
-    echo(found.reason)
-    echo(_side_line(found))
-    for rung in found.rungs:
-        if rung.why_not is None and rung.start is not None and rung.mean is not None:
-            echo(f"  {rung.name:<16} {100 * rung.start:5.1f} at the start, {100 * rung.mean:5.1f} on average")
-        else:
-            echo(f"  {rung.name:<16} does not apply: {rung.why_not}")
-    echo("")
-    echo(f"cost: {size(cost.transform_bytes)} of new vectors, computed in {duration(cost.transform_s)}, and")
-    echo(
-        "  no row can be encoded anew: no source could be read"
-        if cost.encode_s is None
-        else f"  {1000 * cost.encode_s:.1f} ms for every row that is encoded anew, reading included"
-    )
-    echo("")
-    echo(f"expected {forecast.name} (%), on {forecast.num_queries:,} held-out pairs:")
-    echo(f"  {'before':>7}  {_quality(forecast.before)}")
-    for point in _shown(found):
-        seconds = cost.backfill_s(point.share)
-        takes = "" if seconds is None else f"   {duration(seconds)} of encoding"
-        echo(f"  {100 * point.share:6.0f}%  {_quality(point)}{takes}")
-    echo("")
-    for line in _advice(found):
-        echo(line)
-    if found.gone:
-        echo(f"{len(found.gone):,} of the items looked at cannot be encoded again")
-    echo(f"no row was touched; the plan with its curve: {page.as_uri()}")
-
-
-def _side_line(found: "UpgradePlan") -> str:
-    if found.side is not None:
-        return f"reads the side-information {short(found.side)}"
-    if found.num_without_side:
-        return (
-            f"side-information is not used: {found.num_without_side:,} rows lack it, and "
-            "`regraft gallery add GALLERY` completes those whose pictures are there"
-        )
-    return "no side-information is used"
-
-
-def _advice(found: "UpgradePlan") -> "Iterator[str]":
-    forecast = found.forecast
-    switch = forecast.switch
-    if switch is None:
-        yield "WARNING: nowhere on the way is the new gallery expected to be as good as the old one"
-    elif switch > 0:
-        yield f"WARNING: answers are expected to be worse than the old ones until {100 * switch:.0f} % of the"
-        yield "  rows are encoded anew"
-        yield "  so run encodes these first, while the old model answers, and switches then"
-    yield f"recommended stop: {100 * forecast.stop:.0f} % of the rows encoded anew"
-
-
-def _shown(found: "UpgradePlan") -> "list[Point]":
-    from regraft.recipes.forecast import shown_points
-
-    return shown_points(found.forecast.points)
-
-
-def _quality(point: "Point") -> str:
-    return f"{100 * point.mean:5.1f}  ({100 * point.low:.1f} to {100 * point.high:.1f})"
-
-
-def _tell(state: "UpgradeStatus", *, as_json: bool) -> None:
-    if as_json:
-        echo_json(asdict(state) | {"share": state.share})
-        return
-    answers = "new" if state.served == state.new_space else "old"
-    paused = ", paused" if state.is_paused else ""
-    echo(f"{'upgrade':<10} {state.phase.replace('_', ' ')}{paused}")
-    echo(f"{'answers':<10} by the {answers} model ({short(state.served)})")
-    echo(
-        f"{'rows':<10} {state.num_rows:,}: {state.num_native:,} encoded by the new model "
-        f"({100 * state.share:.1f} %), {state.num_transformed:,} computed, {state.num_lacking:,} without"
-    )
-    echo(f"{'expected':<10} {100 * state.expected:.1f} % {state.measure}, on the plan's held-out pairs")
-    if state.worker:
-        worker = state.worker
-        echo(f"{'at work':<10} process {worker.process} on {worker.host} since {worker.since}")
-    for stage in state.stages:
-        left = f", {duration(stage.eta_s)} left" if state.worker and stage.eta_s else ""
-        echo(
-            f"{stage.name:<10} {stage.items_done:,} of {stage.items_total:,}; "
-            f"{duration(stage.compute_s)} computing, {duration(stage.store_s)} reading and writing{left}"
-        )
-    for name, reason in list(state.gone.items())[:10]:
-        echo(f"{'gone':<10} {name}: {reason}")
-    if len(state.gone) > 10:
-        echo(f"{'':<10} and {len(state.gone) - 10:,} more; --json lists them")
-    if (next_step := _next_step(state)) is not None:
-        echo(f"{'next':<10} {next_step}")
-
-
-def _next_step(state: "UpgradeStatus") -> str | None:
-    if state.phase in ("planned", "transforming", "ready"):
-        return "regraft upgrade run carries it out"
-    if state.phase == "rolling_back":
-        return "regraft upgrade rollback goes on"
-    if state.phase == "finishing":
-        return "regraft upgrade finish goes on"
-    if state.phase != "backfilling":
-        return None
-    if state.is_paused or state.share < state.stop:
-        return "regraft upgrade run goes on; rollback returns to the old model"
-    return "finish forgets the old vectors; run --until 1 encodes all rows; rollback returns to the old model"

@@ -1,5 +1,6 @@
 """The encoders of a gallery of pictures, one a space."""
 
+import filecmp
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -82,8 +83,8 @@ def load_encoder(file: Path, *, packed: bool = False) -> PictureEncoder:
 
 
 def keep(file: Path, copy: Path) -> None:
-    """Put a copy of a model file into a gallery, if it is not there."""
-    if not copy.exists():
+    """Put a copy of a model file into a gallery, in the place of one with other content."""
+    if not copy.exists() or not filecmp.cmp(file, copy, shallow=False):
         with replacing(copy) as temporary:
             shutil.copyfile(file, temporary)
 

@@ -24,6 +24,8 @@ SHOWN = (0.0, 0.1, 0.25, 0.5, 1.0)
 """Shares that a summary shows."""
 TOLERANCE = 0.005
 """What all further backfilling may still gain where stopping is recommended: half a point."""
+FEW_QUERIES = 30
+"""Fewer held-out pairs than these say little."""
 PROBED_ROWS = 4096
 BYTES_A_NUMBER = 4
 
@@ -63,6 +65,11 @@ class Forecast:
     def is_imitation(self) -> bool:
         """Whether the new model's own answers count as right, for want of labels."""
         return self.measure != "mean_average_precision"
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether so few pairs were held out that what is told here says little."""
+        return self.num_queries < FEW_QUERIES
 
     @property
     def name(self) -> str:

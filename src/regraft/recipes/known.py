@@ -3,10 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32
 
+from regraft.errors import RunError
 from regraft.recipes.place import Place
 from regraft.retrieval.store.protocol import Records
 
@@ -32,10 +34,20 @@ def write_known(path: Path, known: Known) -> None:
 
 
 def read_known(place: Place) -> Known | None:
-    """What the plan of a gallery's upgrade left; `None` if it was made from no row of the gallery."""
+    """What the plan of a gallery's upgrade left; `None` if it was made from no row of the gallery.
+
+    Raises:
+        RunError: The file is damaged.
+    """
     path = place.upgrade / KNOWN
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        rows = Records(vectors=file["old"], **json.loads(str(file["columns"])))
-        return Known(rows, file["new"])
+    try:
+        # Opened here, for numpy leaves a damaged file open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            rows = Records(vectors=file["old"], **json.loads(str(file["columns"])))
+            return Known(rows, file["new"])
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise RunError(
+            f"{path} is damaged: {error}.", hint="Remove it: the rows it has are then encoded again."
+        ) from error

@@ -69,12 +69,24 @@ def read_labels(file: Path) -> TableLabels:
     """Read a CSV file with the columns `id` or `path`, and `label`; paths are relative to its folder.
 
     Raises:
-        SampleError: The file is missing or empty, lacks a column, or gives an item two classes.
+        SampleError: The file is missing, empty or not text, lacks a column, or gives an item two classes.
     """
     if not file.is_file():
         raise SampleError(
             f"{file} is not a file; expected `{FOLDER}`, or a CSV file of id or path, and label."
         )
+    try:
+        classes = _classes(file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SampleError(
+            f"{file} is not a CSV file in UTF-8; expected the columns id or path, and label."
+        ) from error
+    if not classes:
+        raise SampleError(f"{file} lists no items.")
+    return TableLabels(classes)
+
+
+def _classes(file: Path) -> dict[str, str]:
     classes: dict[str, str] = {}
     with file.open(newline="", encoding="utf-8-sig") as opened:
         reader = csv.DictReader(opened, skipinitialspace=True)
@@ -88,9 +100,7 @@ def read_labels(file: Path) -> TableLabels:
             name = row[key] if key == "id" else str((file.parent / row[key]).absolute())
             if classes.setdefault(name, row["label"]) != row["label"]:
                 raise SampleError(f"{file}, line {reader.line_num}: {name} has another label further up.")
-    if not classes:
-        raise SampleError(f"{file} lists no items.")
-    return TableLabels(classes)
+    return classes
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from regraft.data.stream import counter_seed, random_words
 from regraft.errors import SampleError, StoreError
 from regraft.recipes.encoders import PictureEncoder, read_again
 from regraft.recipes.filling import NO_EMBEDDING, has_direction
-from regraft.recipes.intake import Picture, picture_files, read_picture
+from regraft.recipes.intake import Picture, count_files, picture_files, read_picture
 from regraft.recipes.labels import Labels, classify
 from regraft.retrieval.pairs import Pairs
 from regraft.retrieval.pairtable import from_table
@@ -119,8 +119,9 @@ class FromPictures:
         encoders = [self.old, change.new, *([self.side] if change.side and self.side else [])]
         gone: dict[str, str] = {}
         sources: dict[str, str] = {}
-        files = list(picture_files(self.places))
-        pictures = _watched(_read(files, encoders, sources, gone), "encoding pairs", len(files), watch)
+        num_files, _ = count_files(self.places)
+        files = picture_files(self.places)
+        pictures = _watched(_read(files, encoders, sources, gone), "encoding pairs", num_files, watch)
         seen = _see(pictures, encoders, gone)
         ids = list(seen[0])
         _check_some(ids, gone)
@@ -175,7 +176,8 @@ def given_pairs(table: Path) -> Given:
     try:
         columns = set(pyarrow.parquet.read_schema(table).names)
     except (OSError, pa.ArrowException) as error:
-        raise SampleError(f"{table} cannot be read as a Parquet file: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise SampleError(f"{table} cannot be read as a Parquet file: {reason}.") from error
     side, ids, labels = (name if name in columns else None for name in ("side", "id", "label"))
     return Given(from_table(table, side=side, ids=ids, labels=labels))
 

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import final
 
 from regraft.errors import StoreError
+from regraft.retrieval.ledger import Ledger
+from regraft.retrieval.ledger_entries import ENDED
 from regraft.retrieval.store.lance import LanceStore
-from regraft.retrieval.store.open import open_gallery
+from regraft.retrieval.store.open import OPENERS, open_gallery
 from regraft.retrieval.store.protocol import Layout, VectorStore
 
 LEASE_WAIT_S = 600.0
 """How long to wait for another writer: an upgrade and an `add` take turns, batch by batch."""
-PLAN = "plan.json"
+PLAN, LEDGER = "plan.json", "ledger.sqlite"
+"""Files in the folder of an upgrade."""
 
 
 @final
@@ -70,11 +73,20 @@ class Place:
             )
         return store.layout
 
+    @property
+    def elsewhere(self) -> str | None:
+        """The gallery's name where its rows are not in the folder; `None` where they are."""
+        return None if Path(self.uri) == self.folder else self.name
+
     def upgrade_space(self) -> str | None:
-        """The space that the planned upgrade leads to; `None` if none is planned."""
-        path = self.upgrade / PLAN
+        """The space that the upgrade leads to which is planned or under way; `None` if none is."""
+        path, ledger_path = self.upgrade / PLAN, self.upgrade / LEDGER
         if not path.is_file():
             return None
+        if Ledger.exists(ledger_path):
+            with Ledger(ledger_path) as ledger:
+                if ledger.phase in ENDED:
+                    return None
         return json.loads(path.read_bytes())["new"]["space"]
 
 
@@ -86,17 +98,30 @@ def place_of(gallery: Place | Path | str, workspace: Path | None = None) -> Plac
         workspace: The folder of its files; `None` takes the gallery's own.
 
     Raises:
-        StoreError: The gallery is on a server, and no workspace is given.
+        StoreError: The scheme is unknown, the gallery would be gone with the process, or it is not one in
+            LanceDB and no workspace is given.
     """
     if isinstance(gallery, Place):
         return gallery
     scheme, separator, rest = str(gallery).partition("://")
     if separator and scheme != "lance":
+        if scheme not in OPENERS:
+            open_gallery(str(gallery))  # says which schemes there are
+        if scheme == "memory":
+            raise StoreError(
+                "memory:// does not outlive the process; expected a place that keeps its rows.",
+                hint="Name a folder.",
+            )
         if workspace is None:
             raise StoreError(
-                f"{scheme}:// is no folder that model files can be kept in; expected one beside it.",
+                f"{_without_password(scheme, rest)} has no folder for model files; expected one beside it.",
                 hint="--workspace FOLDER, the same each time.",
             )
         return Place(str(gallery), workspace)
     folder = Path(rest if separator else gallery)
     return Place(str(folder), folder if workspace is None else workspace)
+
+
+def _without_password(scheme: str, rest: str) -> str:
+    account, separator, server = rest.rpartition("@")
+    return f"{scheme}://{account.partition(':')[0]}{separator}{server}"

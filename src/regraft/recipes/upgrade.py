@@ -7,8 +7,8 @@ from pathlib import Path
 
 from regraft.errors import RecipeError, RunError
 from regraft.recipes.encode_sources import EncodeSources
-from regraft.recipes.encoders import keep
-from regraft.recipes.known import read_known
+from regraft.recipes.encoders import keep, load_encoder
+from regraft.recipes.known import Known, read_known
 from regraft.recipes.place import Place, place_of
 from regraft.recipes.upgrade_plan import (
     UpgradePlan,
@@ -28,8 +28,8 @@ from regraft.retrieval.ledger import Ledger
 from regraft.retrieval.ledger_entries import Plan, Progress
 from regraft.retrieval.store.protocol import Layout, VectorStore
 from regraft.retrieval.transformfile import load_transformation
+from regraft.retrieval.upgrade import BEFORE_FINISH, check_phase, roll_back, switch, transform_rows
 from regraft.retrieval.upgrade import finish as finish_upgrade
-from regraft.retrieval.upgrade import roll_back, switch, transform_rows
 
 Watch = Callable[[Progress], None]
 """Told after every batch how far its stage is."""
@@ -74,7 +74,8 @@ def run(
     if until is not None and not 0 <= until <= 1:
         raise RecipeError(f"until is {until:g}; expected a share from 0 to 1.")
     place = place_of(gallery)
-    plan, store = read_plan(place), place.open()
+    store = _open(place)
+    plan = read_plan(place)
     _check_fits(place, plan, store)
     with _begun(place, plan) as ledger:
         ledger.resume()
@@ -88,13 +89,15 @@ def pause(gallery: Place | Path | str) -> UpgradeStatus:
     """Ask whoever works on the upgrade to stop after the batch in flight; `run` goes on.
 
     Raises:
-        RunError: No upgrade was begun.
+        RunError: No upgrade was begun, or it has ended.
     """
     place = place_of(gallery)
+    store = _open(place)
     plan = read_plan(place)
     with _opened(place) as ledger:
+        check_phase(ledger, "paused", *BEFORE_FINISH, "rolling_back", "finishing")
         ledger.pause()
-        return read_status(plan, place.open(), ledger)
+        return read_status(plan, store, ledger)
 
 
 def status(gallery: Place | Path | str) -> UpgradeStatus:
@@ -104,7 +107,8 @@ def status(gallery: Place | Path | str) -> UpgradeStatus:
         RunError: No upgrade is planned.
     """
     place = place_of(gallery)
-    plan, store = read_plan(place), place.open()
+    store = _open(place)
+    plan = read_plan(place)
     if not has_begun(place):
         return read_status(plan, store, None)
     with _opened(place) as ledger:
@@ -127,7 +131,8 @@ def rollback(
         StoreError: Rows that were added since the switch cannot be encoded.
     """
     place = place_of(gallery)
-    plan, store = read_plan(place), place.open()
+    store = _open(place)
+    plan = read_plan(place)
     with _opened(place) as ledger:
         ledger.resume()
         encode = EncodeSources(place.encoder(plan.old.space))
@@ -143,7 +148,8 @@ def finish(gallery: Place | Path | str) -> UpgradeStatus:
         RunError: The gallery does not answer by the new model yet, or another process works on the upgrade.
     """
     place = place_of(gallery)
-    plan, store = read_plan(place), place.open()
+    store = _open(place)
+    plan = read_plan(place)
     with _opened(place) as ledger:
         finish_upgrade(store, ledger)
         store.tidy()
@@ -162,12 +168,15 @@ def _advance(
 ) -> Ending:
     """Go on from whatever phase the upgrade is in."""
     share = _share(place, plan, until)
+    _check_model(place, plan)
     transformation, _ = load_transformation(transformation_path(place))
+    known = read_known(place)
     # Before its space is open, so that whoever adds pictures from now on can encode them.
     keep(model_path(place), place.encoder(plan.new.space))
     if (ending := transform_rows(store, ledger, transformation.transform, watch=watch)) != "done":
         return ending
-    _fill_known(place, plan, store, ledger)
+    if known is not None and ledger.phase == "ready":
+        _fill_known(known, plan, store, ledger)
     encode = EncodeSources(model_path(place))
 
     def backfill(share: float) -> Ending:
@@ -231,19 +240,36 @@ def _merging(store: VectorStore, watch: Watch) -> Watch:
     return watch_and_merge
 
 
-def _fill_known(place: Place, plan: UpgradePlan, store: VectorStore, ledger: Ledger) -> None:
+def _check_model(place: Place, plan: UpgradePlan) -> None:
+    """Refuse to lead a gallery into a space that the planned model is not there to answer in."""
+    file = model_path(place)
+    if not file.is_file():
+        raise RunError(f"{file} is gone, the model that was planned with.", hint="Plan again.")
+    found = load_encoder(file).space
+    if found != plan.new.space:
+        raise RunError(
+            f"{file} is another model than was planned with: its space is {found}, not {plan.new.space}.",
+            hint="Plan again.",
+        )
+
+
+def _fill_known(known: Known, plan: UpgradePlan, store: VectorStore, ledger: Ledger) -> None:
     """Put in the new vectors that were made for the plan: they need not be computed, nor encoded again.
 
     A row that has become another since is left out.
     """
-    known = read_known(place)
-    if known is None or ledger.phase != "ready":
-        return
     with ledger.working():
         for start in range(0, len(known.rows), KNOWN_AT_ONCE):
             part = range(start, min(start + KNOWN_AT_ONCE, len(known.rows)))
             rows = known.rows.take(part)
             store.fill(rows.ids, known.new[part], space=plan.new.space, origin="native", seen=rows)
+
+
+def _open(place: Place) -> VectorStore:
+    """The gallery's rows; raise StoreError if there is no gallery."""
+    store = place.open()
+    place.served(store)
+    return store
 
 
 def _begun(place: Place, plan: UpgradePlan) -> Ledger:

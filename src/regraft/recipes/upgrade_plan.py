@@ -27,11 +27,12 @@ from regraft.recipes.forecast import Cost, Forecast, Pace, forecast, measure_pac
 from regraft.recipes.known import KNOWN, Known, write_known
 from regraft.recipes.labels import Labels
 from regraft.recipes.pairing import Change, FromGallery, Gathered, PairSource, Watch, chosen_ids
-from regraft.recipes.place import PLAN, Place, place_of
+from regraft.recipes.place import LEDGER, PLAN, Place, place_of
 from regraft.recipes.upgrade_page import write_plan_page
 from regraft.retrieval.fitting import Candidate, Ladder, choose, fit_ladder
 from regraft.retrieval.head import Head
 from regraft.retrieval.ledger import Ledger
+from regraft.retrieval.ledger_entries import ENDED
 from regraft.retrieval.store.protocol import Layout, VectorStore
 from regraft.retrieval.transform import Transformation
 from regraft.retrieval.transformfile import TransformationCard, save_transformation
@@ -39,7 +40,6 @@ from regraft.vision.modelfile import ModelCard, load_model, read_card
 
 NUM_PROBED = 64
 """Items that the new model's speed is measured on."""
-ENDED = ("finished", "rolled_back")
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class UpgradePlan:
     planned: str
     """When, UTC, ISO 8601."""
     device: str
+    gallery: str | None = None
+    """The gallery it is for, where that is not in the same folder; `None` where it is."""
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "UpgradePlan":
@@ -159,7 +161,7 @@ def read_plan(place: Place) -> UpgradePlan:
     """The plan of a gallery's upgrade.
 
     Raises:
-        RunError: There is none, or it cannot be read.
+        RunError: There is none, it cannot be read, or it is for another gallery.
     """
     path = place.upgrade / PLAN
     if not path.is_file():
@@ -168,11 +170,18 @@ def read_plan(place: Place) -> UpgradePlan:
             hint="regraft upgrade plan GALLERY --model NEW makes one.",
         )
     try:
-        return UpgradePlan.from_json(json.loads(path.read_bytes()))
-    except (ValueError, KeyError, TypeError) as error:
+        made = UpgradePlan.from_json(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
-            f"{path} cannot be read: {error}.", hint="A newer Regraft may have written it."
+            f"{path} cannot be read as a plan: {error!r}.",
+            hint="Plan again; or a newer Regraft has written it.",
         ) from error
+    if made.gallery != place.elsewhere:
+        raise RunError(
+            f"The upgrade in {place.folder} is that of {made.gallery}, not of {place.name}.",
+            hint="Give each gallery a workspace of its own.",
+        )
+    return made
 
 
 def complete_side(store: VectorStore) -> Layout | None:
@@ -188,7 +197,7 @@ def _side_spaces(store: VectorStore) -> dict[Layout, int]:
 
 def ledger_path(place: Place) -> Path:
     """The ledger of the upgrade that was planned last."""
-    return place.upgrade / "ledger.sqlite"
+    return place.upgrade / LEDGER
 
 
 def has_begun(place: Place) -> bool:
@@ -220,7 +229,8 @@ def _check_begins(place: Place, store: VectorStore, new: Layout) -> None:
         )
     if new.space in {layout.space for layout in store.spaces}:
         raise RunError(
-            f"{place.name} keeps vectors of this model as side-information; expected another model."
+            f"{place.name} keeps vectors of this model beside those it answers with; expected another model.",
+            hint="They are side-information, or of an upgrade whose folder is gone.",
         )
 
 
@@ -292,6 +302,7 @@ def _plan(
         cost=cost,
         planned=datetime.now(UTC).isoformat(timespec="seconds"),
         device=device_name(),
+        gallery=place.elsewhere,
     )
 
 

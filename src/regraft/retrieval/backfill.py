@@ -55,7 +55,7 @@ def backfill_rows(
         return sorted(waiting.difference(ledger.gone(run=ledger.run)))
 
     with ledger.working():
-        check_phase(ledger, "ready", "backfilling")
+        check_phase(ledger, "backfilled", "ready", "backfilling")
         check_serves(store, new if ledger.phase == "backfilling" else ledger.plan.old_space)
         _lay_out(store, ledger, order, batch_items)
         encoding = encoding_rows(store, encode, executor, look_space=new, fill_space=new, have=native)

@@ -14,6 +14,8 @@ Phase = Literal[
 ]
 """`ready`: every row has a vector in the new space; the old one is served. `backfilling`: the new one is."""
 
+ENDED: tuple[Phase, ...] = ("finished", "rolled_back")
+
 Stage = Literal["transform", "backfill", "return"]
 """What is done in batches. `return`: items added since the switch get the vector that a rollback needs."""
 

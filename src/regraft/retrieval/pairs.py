@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int
+from numpy.lib.format import MAGIC_PREFIX, read_array
 from numpy.typing import ArrayLike
 
 from regraft.data.stream import counter_seed, random_words
@@ -145,11 +146,18 @@ def from_npy(
     """Pair the rows of `.npy` files.
 
     Raises:
-        SampleError: A file cannot be read as an array; or see `from_arrays`.
+        SampleError: A file cannot be read as an array, the old and new vectors are not equally many; or see
+            `from_arrays`.
     """
+    old_vectors, new_vectors = matrix("old", _load("old", old)), matrix("new", _load("new", new))
+    if len(old_vectors) != len(new_vectors):
+        raise SampleError(
+            f"{old} has {len(old_vectors)} rows, but {new} has {len(new_vectors)}; expected the same items "
+            "in the same order."
+        )
     return from_arrays(
-        _load("old", old),
-        _load("new", new),
+        old_vectors,
+        new_vectors,
         side=None if side is None else _load("side", side),
         labels=None if labels is None else _load("labels", labels),
     )
@@ -180,10 +188,18 @@ def _classes(values: ArrayLike) -> Int[np.ndarray, " n"]:
 
 
 def _load(name: str, path: str | Path) -> np.ndarray:
+    # Not numpy.load, which also opens archives and pickles.
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SampleError(f"{path} cannot be read as the array {name!r}: {error}.") from error
+        with Path(path).open("rb") as file:
+            if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+                file.seek(0)
+                return read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise SampleError(f"{path} cannot be read as the array {name!r}: {reason}.") from error
+    raise SampleError(
+        f"{path} cannot be read as the array {name!r}; expected a .npy file.", hint="numpy.save writes one."
+    )
 
 
 def _check_ids(ids: Sequence[str]) -> None:

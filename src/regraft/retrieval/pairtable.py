@@ -80,7 +80,8 @@ def _open(path: Path) -> pa.Table:
     try:
         return readers[path.suffix](path)
     except (pa.ArrowException, OSError, ValueError, RuntimeError) as error:
-        raise SampleError(f"{path} cannot be read as a table: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise SampleError(f"{path} cannot be read as a table: {reason}.") from error
 
 
 def _parquet(path: Path) -> pa.Table:

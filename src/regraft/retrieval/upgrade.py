@@ -16,7 +16,7 @@ from regraft.retrieval.batches import UNLIMITED, Ending, Watch, unwatched, work_
 from regraft.retrieval.encoding import Encode, Executor, here
 from regraft.retrieval.encoding_rows import BYTES_A_NUMBER, encoding_rows
 from regraft.retrieval.ledger import Ledger
-from regraft.retrieval.ledger_entries import Batch, Done, Phase, Plan
+from regraft.retrieval.ledger_entries import ENDED, Batch, Done, Phase, Plan
 from regraft.retrieval.store.checks import named
 from regraft.retrieval.store.protocol import Records, VectorStore
 
@@ -82,7 +82,7 @@ def switch(
         StoreError: As `transform_rows`; or old vectors are added faster than they can be transformed.
     """
     with ledger.working():
-        check_phase(ledger, *BEFORE_FINISH)
+        check_phase(ledger, "switched", *BEFORE_FINISH)
         new = ledger.plan.new.space
 
         def prepare() -> Ending:
@@ -113,7 +113,7 @@ def roll_back(
         StoreError: Rows added since the switch cannot be encoded, and so the old space cannot be served.
     """
     with ledger.working():
-        check_phase(ledger, *BEFORE_FINISH, "rolling_back", "rolled_back")
+        check_phase(ledger, "rolled back", *BEFORE_FINISH, "rolling_back", "rolled_back")
         plan = ledger.plan
         if ledger.phase == "rolled_back":
             return "done"
@@ -154,7 +154,7 @@ def finish(store: VectorStore, ledger: Ledger) -> None:
             process works on it.
     """
     with ledger.working():
-        check_phase(ledger, "backfilling", "finishing", "finished")
+        check_phase(ledger, "finished", "backfilling", "finishing", "finished")
         check_serves(store, ledger.plan.new.space)
         if ledger.phase != "finished":
             ledger.enter("finishing")
@@ -174,7 +174,7 @@ def check_serves(store: VectorStore, space: str) -> None:
 def _transform_rows(
     store: VectorStore, ledger: Ledger, transform: Transform, *, batch_rows: int, watch: Watch
 ) -> Ending:
-    check_phase(ledger, *BEFORE_FINISH)
+    check_phase(ledger, "carried on", *BEFORE_FINISH)
     plan = ledger.plan
     if store.layout is not None and store.layout.space == plan.new.space:
         return "done"  # a row that a gallery answers with has a vector
@@ -264,12 +264,20 @@ def _encodable(store: VectorStore, ledger: Ledger) -> list[str]:
     return lacking
 
 
-def check_phase(ledger: Ledger, *allowed: Phase) -> None:
-    """Raise RunError unless the upgrade is in one of these phases."""
-    if ledger.phase not in allowed:
-        phases = " or ".join(_spoken(phase) for phase in allowed)
-        raise RunError(f"The upgrade is {_spoken(ledger.phase)}; expected it to be {phases}.")
+def check_phase(ledger: Ledger, done: str, *allowed: Phase) -> None:
+    """Raise RunError unless the upgrade is in a phase where something can be done.
 
-
-def _spoken(phase: Phase) -> str:
-    return phase.replace("_", " ")
+    Args:
+        ledger: Of the upgrade.
+        done: What is to be done, as in "cannot be switched".
+        allowed: The phases where it can.
+    """
+    if ledger.phase in allowed:
+        return
+    phase = ledger.phase
+    hint = (
+        "Plan another upgrade; what this one left is kept."
+        if phase in ENDED
+        else "regraft upgrade run GALLERY goes on; status tells how far it is."
+    )
+    raise RunError(f"An upgrade that is {phase.replace('_', ' ')} cannot be {done}.", hint=hint)

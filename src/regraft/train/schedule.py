@@ -54,7 +54,7 @@ class Schedule:
     def __post_init__(self) -> None:
         wrong = list(self._problems())
         if wrong:
-            raise RecipeError(f"The schedule cannot be used: {'; '.join(wrong)}.")
+            raise RecipeError(f"The schedule cannot be used: {'; '.join(wrong)}.", hint=self._hint())
 
     def lr(self, step: int) -> float:
         """Learning rate of step `step`, from 0: linear warm-up, then half a cosine (arXiv:1608.03983)."""
@@ -100,8 +100,14 @@ class Schedule:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 yield f"{name} is {value}, expected zero or more"
-        if self.warmup_steps >= self.steps > 0:
+        if self._warms_up_too_long():
             yield f"warmup_steps is {self.warmup_steps}, expected fewer than the {self.steps} steps"
+
+    def _warms_up_too_long(self) -> bool:
+        return self.warmup_steps >= self.steps > 0
+
+    def _hint(self) -> str | None:
+        return f"--set schedule.warmup_steps={self.steps // 10}" if self._warms_up_too_long() else None
 
 
 def param_groups(model: nn.Module) -> list[dict[str, object]]:
