@@ -1,14 +1,16 @@
 """Kills `upgrade.run` at random instants; `test_upgrade_run_killed.py` runs it.
 
-Usage: killed_run.py GALLERY NUM_KILLS. The gallery has an upgrade planned. Prints the number of kills in a
-phase as JSON. Each run is a process of its own, forked from this one, which has imported everything and has
-opened nothing. After every kill another process reads the gallery.
+Usage: killed_run.py GALLERY NUM_KILLS. The gallery has an upgrade planned, which is run on copies of it: once
+left alone, then again and again until there were enough kills, in two phases or more. Prints the number of
+kills in a phase as JSON. Each run is a process of its own, forked from this one, which has imported everything
+and has opened nothing. After every kill another process reads the gallery.
 """
 
 import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -16,6 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,7 @@ from regraft.recipes.search import Searcher
 from regraft.recipes.upgrade_plan import has_begun, read_plan
 from regraft.retrieval.ledger import Ledger
 
-LONGER_S = 0.15
-"""Every run is left alone for a little longer than the one before, so that kills come in every phase."""
+MAX_ROUNDS, MIN_PHASES = 30, 2
 
 
 def forked(action: Callable[[], object]) -> int:
@@ -100,22 +102,31 @@ def run_once(gallery: Path, *, killed_after_s: float | None) -> bool:
     return code == 0
 
 
-def main() -> None:
-    gallery, num_kills = Path(sys.argv[1]), int(sys.argv[2])
-    chance = random.Random(0)
-    kills: Counter[str] = Counter()
+def upgrade_killed(gallery: Path, chance: random.Random, longest_s: float, kills: Counter[str]) -> None:
+    """Run the upgrade of one copy to its end, killing it at random instants."""
     served: list[str] = []
-    while kills.total() < num_kills and not run_once(
-        gallery, killed_after_s=chance.uniform(0, LONGER_S * (1 + kills.total()))
-    ):
+    while not run_once(gallery, killed_after_s=chance.uniform(0, longest_s)):
         phase, space = answer_of(lambda: look(gallery))
         kills[phase] += 1
         served.append(space)
-    assert run_once(gallery, killed_after_s=None)
-    spaces = list(dict.fromkeys(served))
-    assert served == sorted(served, key=spaces.index), "it never goes back"
-    rows = answer_of(lambda: contents(gallery))
-    Path(f"{gallery}.rows").write_bytes(pickle.dumps(rows))
+    assert len(set(served)) == 1 + sum(a != b for a, b in pairwise(served)) or not served, "it went back"
+
+
+def main() -> None:
+    planned, num_kills = Path(sys.argv[1]), int(sys.argv[2])
+    alone = Path(shutil.copytree(planned, f"{planned}-alone"))
+    started_s = time.monotonic()
+    assert run_once(alone, killed_after_s=None)
+    duration_s = time.monotonic() - started_s
+    expected = answer_of(lambda: contents(alone))
+    assert {origin for _, origin in expected.values()} == {"native"}
+    chance, kills = random.Random(0), Counter[str]()
+    for number in range(MAX_ROUNDS):
+        copy = Path(shutil.copytree(planned, f"{planned}-{number}"))
+        upgrade_killed(copy, chance, duration_s, kills)
+        assert answer_of(lambda copy=copy: contents(copy)) == expected
+        if kills.total() >= num_kills and len(kills) >= MIN_PHASES:
+            break
     print(json.dumps(kills))
 
 
