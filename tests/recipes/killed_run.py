@@ -1,8 +1,8 @@
 """Kills `upgrade.run` at random instants; `test_upgrade_run_killed.py` runs it.
 
 Usage: killed_run.py GALLERY NUM_KILLS. The gallery has an upgrade planned, which is run on copies of it: once
-left alone, then again and again until there were enough kills, in two phases or more. Prints the number of
-kills in a phase as JSON. Each run is a process of its own, forked from this one, which has imported everything
+left alone, then again and again until there were enough kills, in two phases or more. Prints how many came in
+each phase, as JSON. Each run is a process of its own, forked from this one, which has imported all it needs
 and has opened nothing. After every kill another process reads the gallery.
 """
 
