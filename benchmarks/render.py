@@ -8,6 +8,7 @@ With --check nothing is written, and the exit code is 1 if a table is not what t
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,28 @@ Line = dict[str, Any]
 
 
 def main() -> None:
+    put(README, {"inference": table(newest(INFERENCE))}, description=__doc__)
+
+
+def put(page: Path, texts: Mapping[str, str], *, description: str | None) -> None:
+    """Put texts between the marks of their names; with --check on the command line, only look.
+
+    Args:
+        page: Where the marks are.
+        texts: By name.
+        description: Of the script, for its --help.
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    old = README.read_text()
-    new = placed(old, "inference", table(newest(INFERENCE)))
+    old = new = page.read_text()
+    for name, text in texts.items():
+        new = placed(new, name, text)
     if new != old and check:
-        sys.exit("README.md does not hold the newest results; run: python benchmarks/render.py")
-    README.write_text(new)
+        sys.exit(f"{page.name} is not what it should be; run: python {sys.argv[0]}")
+    page.write_text(new)
 
 
 def placed(page: str, name: str, text: str) -> str:

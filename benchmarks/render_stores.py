@@ -5,9 +5,7 @@
 With --check nothing is written, and the exit code is 1 if the page is not what they say.
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from regraft.retrieval.store.pgvector import PgVectorStore
 from regraft.retrieval.store.protocol import Capabilities
 from regraft.retrieval.store.qdrant_edge import EdgeEngine
 from regraft.retrieval.store.qdrant_server import ServerEngine
-from render import placed
+from render import put
 
 PAGE = Path(__file__).parents[1] / "docs" / "stores.md"
 SERVING = Path(__file__).parent / "results" / "serving.jsonl"
@@ -32,16 +30,7 @@ MEASURED = {"lance": "LanceDB", "qdrant": "Qdrant, in this process", "pgvector":
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    old = PAGE.read_text()
-    new = placed(placed(old, "capabilities", declared()), "serving", measured())
-    if new != old and check:
-        sys.exit("docs/stores.md is not what the stores say; run: python benchmarks/render_stores.py")
-    PAGE.write_text(new)
+    put(PAGE, {"capabilities": declared(), "serving": measured()}, description=__doc__)
 
 
 def declared() -> str:

@@ -5,15 +5,13 @@
 With --check nothing is written, and the exit code is 1 if the page is not what was measured.
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from render import placed
+from render import put
 from upgrade_fits import METRICS, SETTINGS
 
 PAGE = Path(__file__).parents[1] / "docs" / "upgrade-proof.md"
@@ -35,18 +33,9 @@ Line = dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
     lines = newest()
-    old = new = PAGE.read_text()
-    for name, text in (("methods", methods(lines)), ("orders", orders(lines)), ("bars", bars(lines))):
-        new = placed(new, name, text)
-    if new != old and check:
-        sys.exit("docs/upgrade-proof.md is not what was measured; run: python benchmarks/render_upgrade.py")
-    PAGE.write_text(new)
+    texts = {"methods": methods(lines), "orders": orders(lines), "bars": bars(lines)}
+    put(PAGE, texts, description=__doc__)
 
 
 def newest() -> list[Line]:

@@ -71,14 +71,15 @@ def foresee(story: Story, earlier: Earlier, follower: Follower) -> Result:
 
     as_filled(story)
     story.live.unlink(missing_ok=True)
-    place, train = place_of(story.gallery), load_parts(story.parts).train
+    place, parts = place_of(story.gallery), load_parts(story.parts)
+    train = parts.train
     seen = train.take(range(0, len(train), -(-len(train) // MOST_PAIRS)))
     first = Encoders(place).of(place.served(place.open()))
     made = plan(
         place,
         story.second,
         pairs=FromPictures(paths(seen), first),
-        labels=_classes(load_parts(story.parts)),
+        labels=_classes(parts),
         watch=lambda what, num_done, num_total: follower.advance(num_done, num_total) if num_total else None,
     )
     expected = made.forecast
@@ -125,10 +126,10 @@ def replace_model(story: Story, earlier: Earlier, follower: Follower) -> Result:
             )
         )
         _write_moments(story.live, moments)
-    return _told(story, earlier, moments)
+    return _told(story, parts, earlier, moments)
 
 
-def _told(story: Story, earlier: Earlier, moments: list[Moment]) -> Result:
+def _told(story: Story, parts: Parts, earlier: Earlier, moments: list[Moment]) -> Result:
     before, upgraded = moments[0], moments[1:]
     answers = answers_now(story)
     was_right = set(earlier["queries"].facts["right"])
@@ -144,7 +145,7 @@ def _told(story: Story, earlier: Earlier, moments: list[Moment]) -> Result:
         "moments": [asdict(moment) for moment in upgraded],
         "num_answers": num_answers,
         "slowest_s": max(moment.slowest_s for moment in upgraded),
-        "total": asdict(measure_precision(answers, load_parts(story.parts).gallery.labels)),
+        "total": asdict(measure_precision(answers, parts.gallery.labels)),
         "num_gained": len(gained),
         "num_lost": len(lost),
         "gained": [asdict(answer) for answer in gained[:NUM_CHANGED]],
