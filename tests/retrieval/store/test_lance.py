@@ -472,8 +472,17 @@ def tags(folder: Path) -> list[str]:
     return list(lancedb.connect(folder).open_table("gallery").tags.list())
 
 
-def num_versions(folder: Path) -> int:
-    return len(lancedb.connect(folder).open_table("gallery").list_versions())
+def versions(folder: Path) -> list[int]:
+    return [one["version"] for one in lancedb.connect(folder).open_table("gallery").list_versions()]
+
+
+def tidied(store: LanceStore, folder: Path) -> bool:
+    """Whether tidying leaves no version that was replaced before; its own commits may be too young to go."""
+    *replaced, _ = versions(folder)
+    assert replaced
+    time.sleep(0.01)
+    store.tidy(keep_s=0.001)
+    return not set(replaced) & set(versions(folder))
 
 
 def test_side_information_keeps_no_old_version(tmp_path: Path) -> None:
@@ -483,9 +492,7 @@ def test_side_information_keeps_no_old_version(tmp_path: Path) -> None:
     assert tags(tmp_path) == []
     with pytest.raises(StoreError, match="never for a packed space"):
         store.restore("side")
-    time.sleep(0.01)
-    store.tidy(keep_s=0.001)
-    assert num_versions(tmp_path) == 1
+    assert tidied(store, tmp_path)
 
 
 def test_the_state_before_is_kept_while_there_is_a_way_back(tmp_path: Path) -> None:
@@ -503,9 +510,8 @@ def test_a_tag_that_a_kill_left_holds_nothing_up(tmp_path: Path) -> None:
     store = filled(tmp_path)
     table = lancedb.connect(tmp_path).open_table("gallery")
     table.tags.create("before-vector_1", 1)
-    time.sleep(0.01)
-    store.tidy(keep_s=0.001)
-    assert (tags(tmp_path), num_versions(tmp_path)) == ([], 1)
+    assert tidied(store, tmp_path)
+    assert tags(tmp_path) == []
     table.tags.create("before-vector_1", table.version)
     upgraded(tmp_path).restore("next")
     assert store.count() == 10
