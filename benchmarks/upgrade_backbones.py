@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regraft.augment.compose import Compose
 from regraft.data.stream import Order
 from regraft.files import replacing
 from regraft.train import processes
@@ -30,10 +31,11 @@ from regraft.train.schedule import Schedule, param_groups
 from regraft.train.task import Task
 from regraft.vision.batches import ImageBatches, OrderedBatches
 from regraft.vision.contrast import Projected, RandomView, TellApart
-from regraft.vision.crops import PadCropFlip
+from regraft.vision.crops import Flip, PadCrop
 from regraft.vision.data import ImageSet, from_folder
 from regraft.vision.preprocess import Preprocess
 from regraft.vision.tasks import Classify
+from regraft.vision.variation import Variation
 
 PREPROCESS = Preprocess(size_px=32, crop=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616))
 DIMENSION = 128
@@ -125,7 +127,15 @@ def classifier(choose: Choose, *, width: int, epochs: int) -> Callable[..., None
         model = ResNet(width, NUM_CLASSES)
         judged = OrderedBatches(held_out, PREPROCESS, batch_size=500)
         task = Classify(model, lambda: judged, label_smoothing=0.1)
-        grow(task, samples, seed, run, epochs=epochs, peak_lr=0.2, augment=PadCropFlip())
+        grow(
+            task,
+            samples,
+            seed,
+            run,
+            epochs=epochs,
+            peak_lr=0.2,
+            variation=Variation(steps=Compose((PadCrop(), Flip()))),
+        )
         weight = model.head.weight.detach().float().numpy()
         write(out, model.encoder, train, test, head=weight)
 
@@ -140,7 +150,7 @@ def without_labels(choose: Choose, *, width: int, pictures_seen: int) -> Callabl
         judged = OrderedBatches(test.take(range(0, len(test), 5)), PREPROCESS, batch_size=256)
         task = TellApart(model, RandomView(PREPROCESS), lambda: judged)
         epochs = pictures_seen / len(samples)
-        grow(task, samples, seed, run, epochs=epochs, peak_lr=0.1, augment=None)
+        grow(task, samples, seed, run, epochs=epochs, peak_lr=0.1, variation=Variation())
         write(out, model.encoder, train, test)
 
     return train_it
@@ -154,7 +164,7 @@ def grow(
     *,
     epochs: float,
     peak_lr: float,
-    augment: PadCropFlip | None,
+    variation: Variation,
 ) -> None:
     task.model.to(memory_format=torch.channels_last)
     steps = int(epochs * len(samples)) // BATCH
@@ -166,7 +176,7 @@ def grow(
         checkpoint_every=200,
         seed=seed,
     )
-    batches = ImageBatches(samples, Order(len(samples), BATCH, seed), PREPROCESS, augment_pixels=augment)
+    batches = ImageBatches(samples, Order(len(samples), BATCH, seed), PREPROCESS, variation=variation)
     optimizer = torch.optim.SGD(param_groups(task.model), lr=peak_lr, momentum=0.9, nesterov=True)
     recipe = {"steps": steps, "seed": seed, "num_samples": len(samples), "peak_lr": peak_lr}
     fabric = processes.launch(precision="bf16-mixed")

@@ -6,11 +6,11 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from regraft.augment.protocol import description
 from regraft.errors import RecipeError
-from regraft.recipes.augmentation import mix_transform, picture_transform, pixel_transform
+from regraft.recipes.augmentation import picture_augment, variation_of
 from regraft.recipes.catalogue import RECIPES, find_recipe
 from regraft.recipes.override import override
-from regraft.recipes.recipe import Augmentation
 from regraft.recipes.training import preprocessing_of
 from regraft.vision.models import create_model
 
@@ -21,9 +21,8 @@ def test_every_recipe_can_be_built(name: str) -> None:
     json.dumps(asdict(recipe))
     with torch.device("meta"):
         create_model(recipe.model, drop_path=recipe.drop_path)
-    picture_transform(recipe)
-    pixel_transform(recipe.augment)
-    mix_transform(recipe.augment, 10)
+    json.dumps(description(variation_of(recipe)))
+    assert (picture_augment(recipe) is not None) == recipe.augment.auto_augment
     assert preprocessing_of(recipe).size_px == recipe.size_px
 
 
@@ -105,11 +104,3 @@ def test_every_fault_is_named_at_once() -> None:
 def test_settings_are_put_in_together() -> None:
     recipe = override(find_recipe("mobileone_mini"), ["schedule.steps=3", "schedule.warmup_steps=1"])
     assert (recipe.schedule.steps, recipe.schedule.warmup_steps) == (3, 1)
-
-
-def test_mixing_makes_probabilities() -> None:
-    mix = mix_transform(Augmentation(mixup=0.2, cutmix=1.0), num_classes=5)
-    assert mix is not None
-    image, label = mix(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3]))
-    assert image.shape == (4, 3, 8, 8)
-    torch.testing.assert_close(label.sum(1), torch.ones(4))

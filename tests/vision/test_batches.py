@@ -10,14 +10,17 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from regraft.data.stream import Order, counter_seed, random_words
+from regraft.augment.compose import Compose
+from regraft.data.stream import Order
 from regraft.errors import RecipeError, SampleError
 from regraft.vision.batches import ImageBatches, OrderedBatches
-from regraft.vision.crops import PadCropFlip
+from regraft.vision.crops import Flip, PadCrop, RandomResizedCrop
 from regraft.vision.data import ImageSet, from_folder
 from regraft.vision.frames import seeded
 from regraft.vision.left_out import LeftOut
+from regraft.vision.mixing import Mix
 from regraft.vision.preprocess import Preprocess
+from regraft.vision.variation import Variation
 
 PREPROCESS = Preprocess(16, crop=1.0)
 Batches = list[dict[str, Tensor]]
@@ -55,7 +58,9 @@ def noisy(image: Image.Image) -> Image.Image:
     return image.rotate(shift)
 
 
-AUGMENTED: dict[str, object] = {"augment": v2.RandomResizedCrop(16), "augment_pixels": PadCropFlip(2)}
+SHIFTED = Variation(steps=Compose((PadCrop(2), Flip())))
+MIXED = Variation(RandomResizedCrop((0.2, 1.0)), Compose((Flip(),)), Mix(0.2, 1.0))
+AUGMENTED: dict[str, object] = {"augment": v2.RandomResizedCrop(16), "variation": SHIFTED}
 
 
 def test_a_batch_holds_the_pictures_of_its_step(samples: ImageSet):
@@ -68,7 +73,7 @@ def test_a_batch_holds_the_pictures_of_its_step(samples: ImageSet):
     assert torch.equal(batch["image"], expected)
 
 
-@pytest.mark.parametrize("parts", [{}, AUGMENTED, {"augment": noisy}])
+@pytest.mark.parametrize("parts", [{}, AUGMENTED, {"variation": MIXED}, {"augment": noisy}])
 def test_resuming_changes_nothing(samples: ImageSet, parts: dict[str, object]):
     whole = first(batches(samples, **parts), 9)
     torch.rand(7)  # whatever else happened to the global generators
@@ -76,7 +81,7 @@ def test_resuming_changes_nothing(samples: ImageSet, parts: dict[str, object]):
     assert_same(first(batches(samples, **parts), 3, start=6), whole[6:])
 
 
-@pytest.mark.parametrize("parts", [{}, AUGMENTED, {"mix": v2.MixUp(num_classes=2)}])
+@pytest.mark.parametrize("parts", [{}, AUGMENTED, {"variation": MIXED}])
 def test_workers_change_nothing(samples: ImageSet, parts: dict[str, object]):
     alone = batches(samples, memory_bytes=0, **parts)
     helped = batches(samples, memory_bytes=0, workers=2, **parts)
@@ -84,13 +89,13 @@ def test_workers_change_nothing(samples: ImageSet, parts: dict[str, object]):
 
 
 def test_memory_changes_nothing(samples: ImageSet):
-    parts = {"augment_pixels": PadCropFlip(2), "sizes": ((0, 8), (1, 12))}
+    parts = {"variation": SHIFTED, "sizes": ((0, 8), (1, 12))}
     assert_same(first(batches(samples, **parts), 6), first(batches(samples, memory_bytes=0, **parts), 6))
     filled_by_workers = batches(samples, workers=2, **parts)
     assert_same(first(filled_by_workers, 6), first(batches(samples, memory_bytes=0, **parts), 6))
 
 
-@pytest.mark.parametrize("parts", [{"augment_pixels": PadCropFlip(2)}, AUGMENTED])
+@pytest.mark.parametrize("parts", [{"variation": SHIFTED}, {"variation": MIXED}, AUGMENTED])
 def test_processes_share_a_batch(samples: ImageSet, parts: dict[str, object]):
     [whole] = first(batches(samples, **parts), 1)
     for rank in range(3):
@@ -119,8 +124,7 @@ def test_global_generators_are_left_alone(samples: ImageSet):
     expected = states()
     for workers in (0, 1):
         seed()
-        mix = v2.MixUp(num_classes=2)
-        first(batches(samples, augment=noisy, mix=mix, workers=workers), 2)
+        first(batches(samples, augment=noisy, variation=MIXED, workers=workers), 2)
         assert states() == expected
 
 
@@ -151,11 +155,20 @@ def test_pictures_grow(samples: ImageSet):
     )
 
 
-def test_mixing_is_seeded_by_the_step(samples: ImageSet):
-    mixed = batches(samples, mix=v2.CutMix(num_classes=2))
-    whole = first(mixed, 3)
+def test_mixed_labels_are_shares(samples: ImageSet):
+    whole = first(batches(samples, variation=MIXED), 3)
     assert whole[0]["label"].shape == (6, 2)
-    assert_same(first(batches(samples, mix=v2.CutMix(num_classes=2)), 1, start=2), whole[2:])
+    label = torch.cat([batch["label"] for batch in whole])
+    torch.testing.assert_close(label.sum(1), torch.ones(18))
+    assert ((label > 0) & (label < 1)).any()
+    assert_same(first(batches(samples, variation=MIXED), 1, start=2), whole[2:])
+
+
+def test_partners_come_from_the_whole_set(samples: ImageSet):
+    """A batch of one picture would be mixed with itself otherwise."""
+    mixed = ImageBatches(samples, Order(24, 1, seed=0), PREPROCESS, variation=Variation(mix=Mix(cutmix=1.0)))
+    shares = torch.cat([batch["label"] for batch in first(mixed, 24)])
+    assert 4 < (shares.amax(1) < 1).sum() < 20
 
 
 def test_augmentations_may_return_tensors(samples: ImageSet):
@@ -189,9 +202,9 @@ def spoil(samples: ImageSet, tmp_path: Path) -> Callable[[float], ImageSet]:
 def test_the_next_good_picture_stands_in_for_a_bad_one(
     samples: ImageSet, spoil: Callable[[float], ImageSet], memory_bytes: int, workers: int
 ):
-    spoilt = batches(spoil(0.4), memory_bytes=memory_bytes, workers=workers, augment_pixels=PadCropFlip(2))
+    spoilt = batches(spoil(0.4), memory_bytes=memory_bytes, workers=workers, variation=SHIFTED)
     got = first(spoilt, 8)
-    whole = first(batches(samples, augment_pixels=PadCropFlip(2)), 8)
+    whole = first(batches(samples, variation=SHIFTED), 8)
     around_the_end = 0
     for step, (ours, theirs) in enumerate(zip(got, whole, strict=True)):
         _, indices = Order(24, 6, seed=3).batch(step)
@@ -211,7 +224,7 @@ def test_the_next_good_picture_stands_in_for_a_bad_one(
 @pytest.mark.parametrize("memory_bytes", [2**20, 0])
 def test_processes_keep_equal_shares_of_bad_pictures(spoil: Callable[[float], ImageSet], memory_bytes: int):
     spoilt = spoil(0.2)
-    parts = {"memory_bytes": memory_bytes, "mix": v2.MixUp(num_classes=2), "world": 2}
+    parts = {"memory_bytes": memory_bytes, "variation": MIXED, "world": 2}
     shares = [first(batches(spoilt, rank=rank, **parts), 8) for rank in range(2)]
     assert {len(batch["image"]) for share in shares for batch in share} == {3}
     assert {len(batch["label"]) for share in shares for batch in share} == {3}
@@ -236,7 +249,7 @@ def test_training_and_evaluation_may_share_a_report(
 def test_a_batch_without_a_good_picture_is_an_error(spoil: Callable[[float], ImageSet]):
     for memory_bytes in (2**20, 0):
         with pytest.raises(SampleError, match="No picture of a batch can be read"):
-            first(batches(spoil(1.0), memory_bytes=memory_bytes, mix=v2.MixUp(num_classes=2)), 1)
+            first(batches(spoil(1.0), memory_bytes=memory_bytes, variation=MIXED), 1)
 
 
 def test_settings_at_odds_are_refused(samples: ImageSet):
@@ -265,48 +278,3 @@ def test_ordered_batches_report_what_they_leave_out(spoil: Callable[[float], Ima
     ordered = OrderedBatches(spoil(0.5), PREPROCESS, batch_size=6)
     assert [len(batch["label"]) for batch in ordered] == [6, 6]
     assert len(ordered.report()) == 12
-
-
-def slow_pad_crop_flip(picture: Tensor, seed: int, pad_px: int) -> Tensor:
-    """One picture at a time, pixel by pixel."""
-    top, left, mirror = (int(random_words(np.array([seed], np.uint64), draw)[0]) for draw in range(3))
-    top, left, mirror = top % (2 * pad_px + 1) - pad_px, left % (2 * pad_px + 1) - pad_px, mirror >> 63
-    channels, height, width = picture.shape
-    out = torch.zeros_like(picture)
-    for c, y, x in itertools.product(range(channels), range(height), range(width)):
-        from_y, from_x = y + top, (width - 1 - x if mirror else x) + left
-        if 0 <= from_y < height and 0 <= from_x < width:
-            out[c, y, x] = picture[c, from_y, from_x]
-    return out
-
-
-def test_pad_crop_flip_equals_its_slow_twin():
-    pixels = torch.randint(
-        0, 256, (8, 3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
-    seeds = np.array([counter_seed("test", i) for i in range(8)], np.uint64)
-    fast = PadCropFlip(pad_px=2)(pixels, seeds)
-    slow = torch.stack([slow_pad_crop_flip(p, int(s), 2) for p, s in zip(pixels, seeds, strict=True)])
-    assert torch.equal(fast, slow)
-    assert not torch.equal(fast, PadCropFlip(pad_px=2)(pixels, seeds[::-1].copy()))
-    # What becomes of a picture does not depend on its company.
-    assert torch.equal(PadCropFlip(pad_px=2)(pixels[3:5], seeds[3:5]), fast[3:5])
-
-
-def test_pad_crop_flip_draws_evenly():
-    seeds = np.array([counter_seed("even", i) for i in range(4000)], np.uint64)
-    dot = torch.zeros(4000, 1, 9, 9, dtype=torch.uint8)
-    dot[:, :, 4, 4] = 255
-    places = PadCropFlip(pad_px=4, flip=False)(dot, seeds).flatten(1).argmax(1)
-    counts = torch.bincount(places, minlength=81)
-    # 4,000 draws over 81 places: 49 each with a deviation of 7.
-    assert counts.min() > 10
-    assert counts.max() < 90
-    flips = (PadCropFlip(pad_px=0)(dot.roll(1, -1), seeds).flatten(1).argmax(1) == 39).sum()
-    assert abs(flips - 2000) < 160  # five deviations of 32
-    assert torch.equal(PadCropFlip(pad_px=0, flip=False)(dot, seeds), dot)
-
-
-def test_padding_is_not_negative():
-    with pytest.raises(RecipeError, match="pad_px is -1"):
-        PadCropFlip(pad_px=-1)

@@ -1,52 +1,44 @@
-"""From a recipe's numbers to the transforms that vary its pictures."""
+"""From a recipe's numbers to what varies its pictures."""
 
 from collections.abc import Iterator
 
-from torch import nn
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 
+from regraft.augment.compose import Compose
+from regraft.augment.protocol import Augmentation as Step
 from regraft.recipes.recipe import Augmentation, Recipe
-from regraft.vision import frames
-from regraft.vision.batches import Mix
-from regraft.vision.crops import BatchAugment, PadCropFlip
-
-MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
-
-
-def picture_transform(recipe: Recipe) -> frames.PictureAugment | None:
-    """What happens to each picture before it is cut to a square."""
-    steps = list(_steps(recipe))
-    return v2.Compose(steps) if steps else None
+from regraft.vision.crops import MODES, Flip, PadCrop, RandomResizedCrop
+from regraft.vision.erasing import RandomErase
+from regraft.vision.frames import PictureAugment
+from regraft.vision.jitter import ColourJitter
+from regraft.vision.mixing import Mix
+from regraft.vision.rand_augment import RandAugment
+from regraft.vision.variation import Variation
 
 
-def _steps(recipe: Recipe) -> Iterator[nn.Module]:
-    augment, mode = recipe.augment, MODES[recipe.interpolation]
+def variation_of(recipe: Recipe) -> Variation:
+    """What is random about the views of a recipe, and can be repeated."""
+    augment = recipe.augment
+    crop = None
     if augment.crop_area:
-        largest_px = max([recipe.size_px, *(size_px for _, size_px in recipe.sizes)])
-        yield v2.RandomResizedCrop(largest_px, scale=augment.crop_area, interpolation=mode)
-    if augment.flip and not augment.pad_px:
-        yield v2.RandomHorizontalFlip()
+        crop = RandomResizedCrop(augment.crop_area, interpolation=recipe.interpolation)
+    mix = Mix(augment.mixup, augment.cutmix) if augment.mixup or augment.cutmix else None
+    return Variation(crop, Compose(tuple(_steps(augment))), mix)
+
+
+def picture_augment(recipe: Recipe) -> PictureAugment | None:
+    """What happens to whole pictures before, and is not written down."""
+    return v2.AutoAugment(interpolation=MODES[recipe.interpolation]) if recipe.augment.auto_augment else None
+
+
+def _steps(augment: Augmentation) -> Iterator[Step]:
+    if augment.pad_px:
+        yield PadCrop(augment.pad_px)
+    if augment.flip:
+        yield Flip()
     if augment.jitter:
-        yield v2.ColorJitter(augment.jitter, augment.jitter, augment.jitter)
-    if augment.auto_augment:
-        yield v2.AutoAugment(interpolation=mode)
+        yield ColourJitter(augment.jitter, augment.jitter, augment.jitter)
     if augment.rand_augment is not None:
-        yield v2.RandAugment(magnitude=augment.rand_augment, interpolation=mode)
+        yield RandAugment(strength=augment.rand_augment)
     if augment.erase:
-        yield v2.ToImage()
-        yield v2.RandomErasing(augment.erase)
-
-
-def pixel_transform(augment: Augmentation) -> BatchAugment | None:
-    """What happens to a batch of squares, cheaply."""
-    return PadCropFlip(augment.pad_px, flip=augment.flip) if augment.pad_px else None
-
-
-def mix_transform(augment: Augmentation, num_classes: int) -> Mix | None:
-    """How the samples of a batch are blended, or one of two ways at random."""
-    ways: list[nn.Module] = []
-    if augment.mixup:
-        ways.append(v2.MixUp(alpha=augment.mixup, num_classes=num_classes))
-    if augment.cutmix:
-        ways.append(v2.CutMix(alpha=augment.cutmix, num_classes=num_classes))
-    return v2.RandomChoice(ways) if ways else None
+        yield RandomErase(augment.erase)

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from regraft.data.stream import Order
 from regraft.errors import RecipeError, SampleError
-from regraft.recipes.augmentation import mix_transform, picture_transform, pixel_transform
+from regraft.recipes.augmentation import picture_augment, variation_of
 from regraft.recipes.pictures import identity
 from regraft.recipes.recipe import Recipe
 from regraft.train import processes
@@ -129,9 +129,8 @@ def _batches(
         samples,
         Order(len(samples), recipe.batch_size, recipe.seed),
         seen,
-        augment=picture_transform(recipe),
-        augment_pixels=pixel_transform(recipe.augment),
-        mix=mix_transform(recipe.augment, len(samples.classes)),
+        variation=variation_of(recipe),
+        augment=picture_augment(recipe),
         sizes=recipe.sizes,
         rank=fabric.global_rank,
         world=fabric.world_size,

@@ -1,51 +1,68 @@
 """Batches of pictures that depend on nothing but the seed and the step."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from regraft.data.stream import Order, check_share, counter_seed, share
+from regraft.data.stream import Order, check_share, share
 from regraft.errors import RecipeError, SampleError
-from regraft.vision.crops import BatchAugment
 from regraft.vision.data import ImageSet
-from regraft.vision.frames import FramesInMemory, PictureAugment, choose_frames, seeded
+from regraft.vision.frames import FramesInMemory, PictureAugment, choose_frames
 from regraft.vision.images import BadImage
 from regraft.vision.left_out import LeftOut
 from regraft.vision.preprocess import Preprocess
+from regraft.vision.variation import Variation
+from regraft.vision.views import Viewed, Views
 from regraft.vision.workers import in_processes
 
-Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""A random blend of a batch of float pictures and its labels, such as torchvision's `v2.MixUp`.
-
-It may use the global random generators of torch, NumPy and Python; they are seeded for it.
-"""
+PLAIN = Variation()
 
 MEMORY_BYTES = 2**30
 """Memory that decoded pictures may take unless said otherwise."""
 
 
+@runtime_checkable
+class Targets(Protocol):
+    """What is known of views beside the labels of their pictures."""
+
+    def draws(self, indices: Int[np.ndarray, " b"], epoch: int) -> Int[np.ndarray, " b"]:
+        """Which view of each sample `epoch` shows."""
+        ...
+
+    def __call__(
+        self,
+        indices: Int[np.ndarray, " b"],
+        draws: Int[np.ndarray, " b"],
+        labels: Float[Tensor, "b n"] | Int[Tensor, " b"],
+    ) -> Mapping[str, Tensor]:
+        """What to add to a batch of these views, whose labels are class indices, or shares where mixed."""
+        ...
+
+
 class ImageBatches:
     """The training batches of a set of pictures, for `train.fit`.
 
-    Each picture is read, changed by `augment`, cut to a square by `preprocess`, changed by
-    `augment_pixels`, normalised, and blended with others by `mix`. Every random draw is seeded by what it
-    is for (a picture's by seed, epoch and sample id; a blend's by seed and step), so batch n is the same
-    in any run, on any number of workers, and each picture's draws in any number of processes.
+    Each picture is read, changed by `augment`, cut to a square, varied and normalised. Every random draw is
+    a hash of the seed, the sample's id and the epoch, so batch n is the same in any run, on any number of
+    workers, and each picture's draws in any number of processes.
 
-    Pictures that no `augment` changes are decoded once and kept in memory, if they fit; others are read
-    anew each time. Nothing but speed depends on that.
+    Pictures of which no random part is cut are decoded once and kept in memory, if they fit; others are
+    read anew each time. Nothing but speed depends on that.
 
     Args:
         samples: The pictures.
         order: Which of them make up batch n; its seed is the seed of all draws.
         preprocess: How the square is cut and normalised. A random crop in `augment` wants `crop=1` here.
-        augment: A random change of each upright picture before the square is cut; `None` is none.
-        augment_pixels: A random change of the 8-bit squares of a batch, such as `PadCropFlip`; `None`
-            is none.
-        mix: A random blend of a batch; `None` is none.
+        variation: What is random about a view.
+        augment: A random change of each upright picture before all others, such as a torchvision transform;
+            `None` is none.
+        targets: What is known of recorded views, and which of them an epoch shows; `None` knows nothing, and
+            every epoch shows a fresh view.
         sizes: Pairs (first epoch, size in pixels) of a growing picture size, in ascending epochs; before
             the first pair and without any it is `preprocess.size_px`.
         rank: The number of this process, from 0.
@@ -64,9 +81,9 @@ class ImageBatches:
         order: Order,
         preprocess: Preprocess,
         *,
+        variation: Variation = PLAIN,
         augment: PictureAugment | None = None,
-        augment_pixels: BatchAugment | None = None,
-        mix: Mix | None = None,
+        targets: Targets | None = None,
         sizes: Sequence[tuple[int, int]] = (),
         rank: int = 0,
         world: int = 1,
@@ -79,23 +96,22 @@ class ImageBatches:
         if order.num_samples != len(samples):
             raise RecipeError(f"The order is of {order.num_samples} samples, but there are {len(samples)}.")
         largest_px = max([preprocess.size_px, *(size_px for _, size_px in sizes)])
-        frames = choose_frames(
+        self._views = Views(
             samples,
             preprocess,
+            variation,
+            order.seed,
             augment=augment,
-            seed=order.seed,
             largest_px=largest_px,
             memory_bytes=memory_bytes,
             workers=workers,
         )
         # What is in memory is cheaper to batch here than to send from another process.
-        self._workers = 0 if isinstance(frames, FramesInMemory) else workers
-        self._samples = samples
+        self._workers = 0 if isinstance(self._views.frames, FramesInMemory) else workers
+        self._labels = np.array(samples.labels, np.int64)
+        self._num_classes = len(samples.classes)
         self._order = order
-        self._preprocess = preprocess
-        self._frames = frames
-        self._augment_pixels = augment_pixels
-        self._mix = mix
+        self._targets = targets
         self._sizes = tuple(sizes)
         self._rank = rank
         self._world = world
@@ -104,9 +120,10 @@ class ImageBatches:
     def __call__(self, start_step: int) -> Iterator[dict[str, Tensor]]:
         """Yield batch `start_step` and all that follow it, without end.
 
-        A batch has `image`, Float (b c h w), and `label`, Int (b); what `mix` makes of the labels
-        where there is one. In the place of a picture that cannot be read stands the next good one of
-        this process's share, so that all shares stay equally long; the report names it.
+        A batch has `image`, Float (b c h w), and `label`: Int (b), or Float (b n) with the share of each
+        class where pictures are mixed; and what the targets add. In the place of a picture that cannot be
+        read stands the next good one of this process's share, so that all shares stay equally long; the
+        report names it.
 
         Raises:
             SampleError: No picture of a share can be read.
@@ -124,27 +141,31 @@ class ImageBatches:
     def size_px(self, epoch: int) -> int:
         """Width and height of the pictures in `epoch`."""
         reached = [size_px for from_epoch, size_px in self._sizes if from_epoch <= epoch]
-        return reached[-1] if reached else self._preprocess.size_px
+        return reached[-1] if reached else self._views.preprocess.size_px
 
     def assemble(self, step: int) -> tuple[dict[str, Tensor], Mapping[str, BadImage]]:
         """Batch `step`, and what was wrong with the pictures that others stand in for."""
         epoch, of_all_processes = self._order.batch(step)
-        indices = [int(index) for index in share(of_all_processes, self._rank, self._world)]
-        framed = self._frames(indices, epoch, self.size_px(epoch)).filled(len(indices))
-        kept = [indices[position] for position in framed.kept]
-        pixels = framed.pixels
-        if self._augment_pixels is not None:
-            pixels = self._augment_pixels(pixels, self._seeds(epoch, kept))
-        image = self._preprocess.normalise(pixels)
-        label = torch.tensor([self._samples.labels[index] for index in kept], dtype=torch.int64)
-        if self._mix is not None and kept:
-            with seeded(counter_seed("mix", self._order.seed, step)):
-                image, label = self._mix(image, label)
-        return {"image": image, "label": label}, framed.bad
+        indices = share(of_all_processes, self._rank, self._world)
+        targets = self._targets
+        draws = np.full(len(indices), epoch) if targets is None else targets.draws(indices, epoch)
+        viewed = self._views(indices, draws, self.size_px(epoch)).filled(len(indices))
+        kept = np.asarray(viewed.kept, np.int64)
+        label = self._label(indices[kept], viewed)
+        batch = {"image": self._views.preprocess.normalise(viewed.pixels), "label": label}
+        if targets is not None:
+            batch |= targets(indices[kept], draws[kept], label)
+        return batch, viewed.bad
 
-    def _seeds(self, epoch: int, indices: Sequence[int]) -> np.ndarray:
-        ids = (self._samples.ids[index] for index in indices)
-        return np.array([counter_seed("pixels", self._order.seed, epoch, name) for name in ids], np.uint64)
+    def _label(self, indices: Int[np.ndarray, " b"], viewed: Viewed) -> Tensor:
+        own = torch.from_numpy(self._labels[indices])
+        if self._views.variation.mix is None:
+            return own
+        share = torch.from_numpy(viewed.share).float()
+        label = torch.zeros(len(own), self._num_classes)
+        label.scatter_(1, own[:, None], share[:, None])
+        other = torch.from_numpy(self._labels[viewed.partner])
+        return label.scatter_add_(1, other[:, None], 1 - share[:, None])
 
 
 class OrderedBatches:
@@ -204,7 +225,7 @@ class OrderedBatches:
         """Batch `number`, and what was wrong with the pictures left out of it."""
         start = number * self._batch_size
         indices = range(start, min(start + self._batch_size, len(self._samples)))
-        framed = self._frames(indices, 0, self._preprocess.size_px)
+        framed = self._frames(indices, self._preprocess.size_px)
         label = torch.tensor([self._samples.labels[indices[position]] for position in framed.kept])
         return {
             "image": self._preprocess.normalise(framed.pixels),

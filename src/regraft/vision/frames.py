@@ -1,7 +1,6 @@
 """Pictures cut to the square a network sees: decoded once into memory, or again whenever needed."""
 
 import random
-from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,13 +8,14 @@ from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt64
 from PIL import Image
 from torch import Tensor
 
-from regraft.data.stream import counter_seed
+from regraft.augment.protocol import Params
 from regraft.errors import RecipeError
 from regraft.vision.arrays import image_from_tensor
+from regraft.vision.crops import RandomResizedCrop
 from regraft.vision.data import ImageSet
 from regraft.vision.images import BadImage, read_image
 from regraft.vision.preprocess import Preprocess
@@ -46,23 +46,26 @@ class Framed:
     kept: Sequence[int]
     bad: Mapping[str, BadImage]
 
-    def filled(self, num: int) -> "Framed":
-        """All `num` samples asked for: in the place of a bad one the next good one, around the end.
 
-        `kept` then says where each came from. There are none still if none is good.
-        """
-        if not self.bad or not self.kept:
-            return self
-        rows = [bisect_left(self.kept, position) % len(self.kept) for position in range(num)]
-        return replace(self, pixels=self.pixels[rows], kept=[self.kept[row] for row in rows])
+@dataclass(frozen=True)
+class Draws:
+    """What is random about the frames of some samples.
+
+    Args:
+        seeds: For the augmentation of each picture.
+        crops: The part of each picture that is seen, where parts are drawn.
+    """
+
+    seeds: UInt64[np.ndarray, " b"]
+    crops: Params | None = None
 
 
 @runtime_checkable
 class Frames(Protocol):
     """Square pictures on request."""
 
-    def __call__(self, indices: Sequence[int], epoch: int, size_px: int) -> Framed:
-        """The samples at `indices`, as `epoch` shows them, `size_px` wide and high."""
+    def __call__(self, indices: Sequence[int], size_px: int, draws: Draws | None = None) -> Framed:
+        """The samples at `indices`, each by its own draw, `size_px` wide and high."""
         ...
 
 
@@ -71,21 +74,28 @@ class FramesOnTheFly:
 
     Args:
         samples: The pictures.
-        preprocess: How the square is cut.
+        preprocess: How the square is cut, unless `crop` cuts it.
         augment: Applied to the decoded picture before; `None` leaves it alone.
-        seed: The seed of the augmentation.
+        crop: Cuts a random part; `None` leaves the cut to `preprocess`.
     """
 
     def __init__(
-        self, samples: ImageSet, preprocess: Preprocess, augment: PictureAugment | None = None, seed: int = 0
+        self,
+        samples: ImageSet,
+        preprocess: Preprocess,
+        augment: PictureAugment | None = None,
+        crop: RandomResizedCrop | None = None,
     ) -> None:
         self.samples = samples
         self.preprocess = preprocess
         self.augment = augment
-        self.seed = seed
+        self.crop = crop
 
-    def __call__(self, indices: Sequence[int], epoch: int, size_px: int) -> Framed:
-        """The samples at `indices`, as `epoch` shows them, `size_px` wide and high."""
+    def __call__(self, indices: Sequence[int], size_px: int, draws: Draws | None = None) -> Framed:
+        """The samples at `indices`, each by its own draw, `size_px` wide and high.
+
+        Where something is random, `draws` must be given.
+        """
         preprocess = replace(self.preprocess, size_px=size_px)
         pixels: list[Tensor] = []
         kept: list[int] = []
@@ -96,24 +106,36 @@ class FramesOnTheFly:
             except BadImage as error:
                 bad[self.samples.ids[index]] = error
                 continue
-            pixels.append(preprocess.frame(self._augmented(image, epoch, self.samples.ids[index])))
+            if self.augment is not None:
+                assert draws is not None, "an augmentation draws"
+                image = _augmented(image, self.augment, int(draws.seeds[position]))
+            pixels.append(self._cut(image, preprocess, position, draws))
             kept.append(position)
         empty = torch.empty(0, preprocess.channels, size_px, size_px, dtype=torch.uint8)
         return Framed(torch.stack(pixels) if pixels else empty, kept, bad)
 
-    def _augmented(self, image: Image.Image, epoch: int, sample_id: str) -> Image.Image:
-        if self.augment is None:
-            return image
-        with seeded(counter_seed("augment", self.seed, epoch, sample_id)):
-            # It is the user's, so what it returns is checked whatever it promises.
-            changed = cast(object, self.augment(image))
-        if isinstance(changed, Tensor):
-            changed = image_from_tensor(changed)
-        if not isinstance(changed, Image.Image):
-            raise RecipeError(
-                f"The augmentation returned a {type(changed).__name__}, expected a PIL image or a tensor."
-            )
-        return read_image(changed)
+    def _cut(
+        self, image: Image.Image, preprocess: Preprocess, position: int, draws: Draws | None
+    ) -> UInt8[Tensor, "c s s"]:
+        if self.crop is None:
+            return preprocess.frame(image)
+        assert draws is not None, "a random crop is drawn"
+        assert draws.crops is not None, "a random crop is drawn"
+        whole = preprocess.pixels(image)[None]
+        return self.crop.apply_to(whole, draws.crops[position : position + 1], preprocess.size_px)[0]
+
+
+def _augmented(image: Image.Image, augment: PictureAugment, seed: int) -> Image.Image:
+    with seeded(seed):
+        # It is the user's, so what it returns is checked whatever it promises.
+        changed = cast(object, augment(image))
+    if isinstance(changed, Tensor):
+        changed = image_from_tensor(changed)
+    if not isinstance(changed, Image.Image):
+        raise RecipeError(
+            f"The augmentation returned a {type(changed).__name__}, expected a PIL image or a tensor."
+        )
+    return read_image(changed)
 
 
 class FramesInMemory:
@@ -125,7 +147,7 @@ class FramesInMemory:
     """
 
     def __init__(self, source: FramesOnTheFly, workers: int = 0) -> None:
-        if source.augment is not None:
+        if source.augment is not None or source.crop is not None:
             raise RecipeError("Augmented pictures cannot be kept in memory.")
         self._source = source
         self._num_samples = len(source.samples)
@@ -133,8 +155,8 @@ class FramesInMemory:
         self._pixels = torch.empty(0, 0, 0, 0, dtype=torch.uint8)
         self._bad: dict[str, BadImage] = {}
 
-    def __call__(self, indices: Sequence[int], epoch: int, size_px: int) -> Framed:
-        """The samples at `indices`, which are the same in every epoch, `size_px` wide and high."""
+    def __call__(self, indices: Sequence[int], size_px: int, draws: Draws | None = None) -> Framed:
+        """The samples at `indices`, which are the same in every draw, `size_px` wide and high."""
         if self._pixels.shape[-1] != size_px:
             self._load(size_px)
         if not self._bad:
@@ -170,7 +192,7 @@ class _InChunks:
     size_px: int
 
     def __call__(self, number: int) -> Framed:
-        return self.source(self.chunks[number], 0, self.size_px)
+        return self.source(self.chunks[number], self.size_px)
 
 
 @contextmanager
@@ -194,7 +216,7 @@ def choose_frames(
     preprocess: Preprocess,
     *,
     augment: PictureAugment | None = None,
-    seed: int = 0,
+    crop: RandomResizedCrop | None = None,
     largest_px: int,
     memory_bytes: int,
     workers: int = 0,
@@ -205,13 +227,13 @@ def choose_frames(
         samples: The pictures.
         preprocess: How the square is cut.
         augment: A random change of each picture, which rules memory out.
-        seed: The seed of the augmentation.
+        crop: A random part of each picture, which does so too.
         largest_px: The largest size that will be asked for.
         memory_bytes: Memory the frames may take; 0 keeps none.
         workers: Processes that fill the memory.
     """
-    on_the_fly = FramesOnTheFly(samples, preprocess, augment, seed)
+    on_the_fly = FramesOnTheFly(samples, preprocess, augment, crop)
     needed = len(samples) * preprocess.channels * largest_px**2
-    if augment is not None or needed > memory_bytes:
+    if augment is not None or crop is not None or needed > memory_bytes:
         return on_the_fly
     return FramesInMemory(on_the_fly, workers)

@@ -72,10 +72,13 @@ class Preprocess:
     def frame(self, image: Image.Image) -> UInt8[Tensor, "c h w"]:
         """The geometric half: what the network will see of an RGB picture, still in 8 bits."""
         box = self._visible_box(image.width, image.height)
-        square = image.resize((self.size_px, self.size_px), _FILTERS[self.interpolation], box=box)
+        return self.pixels(image.resize((self.size_px, self.size_px), _FILTERS[self.interpolation], box=box))
+
+    def pixels(self, image: Image.Image) -> UInt8[Tensor, "c h w"]:
+        """All pixels of an RGB picture, in the colours the network sees, in 8 bits."""
         if self.channels == 1:
-            return torch.from_numpy(np.array(square.convert("L")))[None]
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+            return torch.from_numpy(np.array(image.convert("L")))[None]
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
     def normalise(self, pixels: UInt8[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
         """The numeric half: 8-bit pixels to float32, each channel with its mean and deviation."""
