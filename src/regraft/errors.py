@@ -13,6 +13,7 @@ RegraftError
 ├── RunError            (RuntimeError)      a run directory that cannot be continued as asked
 ├── SampleError         (ValueError)        data that cannot be read, or of which too much is bad
 │   └── BadImage        (ValueError)        one picture that cannot be read (vision/images.py)
+├── TableError          (ValueError)        a table that is damaged, unfinished, or not of what was asked
 ├── StoreError          (RuntimeError)      a gallery that did not do what was asked
 │   ├── SpaceMismatch   (ValueError)        vectors of two models that cannot be compared
 │   └── VectorError     (ValueError)        vectors or ids that must not be stored
@@ -91,6 +92,10 @@ class RunError(RegraftError, RuntimeError):
 
 class SampleError(RegraftError, ValueError):
     """Data that cannot be read, or of which too much is bad."""
+
+
+class TableError(RegraftError, ValueError):
+    """A table that is damaged, unfinished, or not of what was asked."""
 
 
 class StoreError(RegraftError, RuntimeError):
