@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 from torch import nn
 from upgrade_toys import NEW, NEW_DIMENSION, PLAN, Toy, contents, fill_gallery, transform
 
+from regraft.data.on_ray import Cluster as Workers
 from regraft.errors import SampleError
 from regraft.retrieval.backfill import backfill_rows
 from regraft.retrieval.batches import Budget
@@ -102,7 +103,7 @@ def main(folder: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     listening = signal.getsignal(signal.SIGTERM)
-    on_ray = OnRay(num_workers=2, address=cluster.address)
+    on_ray = OnRay(Workers(num_workers=2, address=cluster.address))
     remote = backfilled(folder, "remote", on_ray, kill_after=3)
 
     paused_store, paused = switched(folder, "paused")

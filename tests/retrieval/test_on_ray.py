@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from regraft.data.on_ray import Cluster
 from regraft.errors import RecipeError
-from regraft.retrieval.on_ray import OnRay
 
 SCRIPT = Path(__file__).with_name("encoding_on_ray.py")
 
@@ -54,4 +54,4 @@ def test_ray_is_a_guest(report: dict) -> None:
 
 def test_settings_must_make_sense() -> None:
     with pytest.raises(RecipeError, match="num_workers=0"):
-        OnRay(num_workers=0)
+        Cluster(num_workers=0)
