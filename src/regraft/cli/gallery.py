@@ -1,16 +1,15 @@
 """`regraft gallery`: fill a gallery with searchable pictures, ask it, look at its state."""
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regraft.cli.printing import AsJson, Gallery, Workspace, echo, echo_json, short, size
+from regraft.cli.printing import AsJson, Gallery, Workspace, echo, echo_json, progress_bar, short, size
 
 if TYPE_CHECKING:
-    from regraft.recipes.filling import Watch
     from regraft.recipes.gallery import Added, SpaceState, Status
     from regraft.recipes.search import Answer
     from regraft.retrieval.store.protocol import Origin
@@ -50,7 +49,8 @@ def add(
     from regraft.recipes.place import place_of
 
     place = place_of(gallery, workspace)
-    with _progress_bar() as watch:
+    with progress_bar() as bar:
+        watch = partial(bar, "adding")
         added = recipe.add(
             place, images or [], model=model, side=side, max_bad_share=max_bad_share, watch=watch
         )
@@ -100,19 +100,6 @@ def status(
 
     state = recipe.status(place_of(gallery, workspace), check_sources=check_sources)
     echo_json(_status_json(state)) if as_json else _echo_status(state)
-
-
-@contextmanager
-def _progress_bar() -> "Generator[Watch]":
-    """A bar on stderr if that is a terminal, else nothing."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("adding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("adding", total=None)
-        yield lambda num_done, num_files: progress.update(task, completed=num_done, total=num_files)
 
 
 def _echo_added(gallery: str, added: "Added") -> None:

@@ -1,7 +1,8 @@
 """How the verbs about galleries print, and what they are all told."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,21 @@ def echo(line: str) -> None:
 def echo_json(value: Mapping[str, object] | Sequence[object]) -> None:
     """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=2))
+
+
+@contextmanager
+def progress_bar() -> Generator[Callable[[str, int, int], None]]:
+    """A bar on stderr if that is a terminal, else nothing. It is told what goes on, and how far."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+        yield lambda what, num_done, num_all: progress.update(
+            task, description=what, completed=num_done, total=num_all
+        )
 
 
 def short(space: str) -> str:

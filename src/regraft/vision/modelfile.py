@@ -1,7 +1,8 @@
 """A trained network in one file: weights, and a card that says how to use them."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,29 @@ class ModelCard:
 
     def to_json(self) -> dict[str, object]:
         """The card as JSON values."""
-        fields: dict[str, object] = asdict(self)
-        return fields | {"preprocess": self.preprocess.describe(), "labels": list(self.labels)}
+        values: dict[str, object] = asdict(self)
+        return values | {"preprocess": self.preprocess.describe(), "labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> "ModelCard":
+        """The card that `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else.
+        """
+        others = {name: value for name, value in written.items() if name not in ("preprocess", "labels")}
+        preprocess = Preprocess.from_description(written["preprocess"])
+        return cls(preprocess=preprocess, labels=tuple(written["labels"]), **others)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "ModelCard":
+        """The card in what a file says about itself; entries of others are passed over.
+
+        Raises:
+            KeyError, TypeError, ValueError: There is none.
+        """
+        names = [field.name for field in fields(cls) if field.name in metadata]
+        return cls.from_json({name: json.loads(metadata[name]) for name in names})
 
 
 def save_model(path: str | Path, model: Backbone, card: ModelCard) -> None:
@@ -72,16 +94,11 @@ def read_card(path: str | Path) -> ModelCard:
             hint="regraft import turns weights into a model file.",
         )
     try:
-        return _card(json.loads(header[KEY]))
+        return ModelCard.from_json(json.loads(header[KEY]))
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(
             f"The card in {path} cannot be read: {error}.", hint="A newer Regraft may have written it."
         ) from error
-
-
-def _card(fields: dict[str, Any]) -> ModelCard:
-    preprocess, labels = Preprocess.from_description(fields.pop("preprocess")), tuple(fields.pop("labels"))
-    return ModelCard(preprocess=preprocess, labels=labels, **fields)
 
 
 def load_model(path: str | Path) -> tuple[Backbone, ModelCard]:
