@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from training_toys import Brightness, Regression, adamw, line_batch, lines, picture_batch, pictures, sgd
 
 from regraft.errors import Diverged, Interrupted, RecipeError, SampleError
@@ -15,7 +16,7 @@ from regraft.train.journal import read_events
 from regraft.train.loop import fit
 from regraft.train.processes import launch
 from regraft.train.run import Run
-from regraft.train.schedule import Schedule, param_groups
+from regraft.train.schedule import Schedule, group_apart, param_groups
 
 SHORT = Schedule(steps=6, peak_lr=0.05)
 
@@ -140,6 +141,52 @@ def test_clipping_bounds_the_step_and_not_the_record(tmp_path: Path) -> None:
     moved = torch.stack([(p - q).norm() for p, q in zip(task.model.parameters(), before, strict=True)]).norm()
     assert moved.item() == pytest.approx(1e-3, rel=1e-2)
     assert read_events(tmp_path)[0].gradient_norm > 1e-2
+
+
+class Offset(Regression):
+    """A line, and beside the network a number whose slope is a million."""
+
+    def __init__(self, bad_step: int = -1) -> None:
+        super().__init__()
+        self.network, self.offset = self.model, nn.Linear(1, 1, bias=False)
+        self.model = nn.ModuleList([self.network, self.offset])
+        self.bad_step = bad_step
+
+    def loss(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        error = F.mse_loss(self.network(batch["x"]).squeeze(1), batch["y"])
+        beside = 1e6 * self.offset.weight.sum()
+        # The square root of nothing is nothing, with an infinite slope.
+        bad = (0 * self.offset.weight).sum().sqrt() if step == self.bad_step else 0 * beside
+        return {"error": error, "beside": beside + bad}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        return {}
+
+
+@pytest.mark.parametrize("build", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_group_apart_neither_counts_in_clipping_nor_suffers_from_it(
+    tmp_path: Path, build: type[torch.optim.Optimizer]
+) -> None:
+    schedule = Schedule(steps=5, peak_lr=0.05, clip_norm=0.1)
+    alone, task = Regression(), Offset()
+    alone.loss = lambda batch, step: {"error": F.mse_loss(alone.model(batch["x"]).squeeze(1), batch["y"])}
+    before = task.offset.weight.item()
+    groups = [*param_groups(task.network), group_apart(task.offset, lr=1e-7)]
+    fit(alone, lines, build(param_groups(alone.model), lr=1.0), schedule, Run(tmp_path / "alone", {}))
+    fit(task, lines, build(groups, lr=1.0), schedule, Run(tmp_path / "both", {}))
+    assert all(map(torch.equal, task.network.parameters(), alone.model.parameters()))
+    norms = [[e.gradient_norm for e in read_events(tmp_path / name)] for name in ("alone", "both")]
+    assert norms[0] == norms[1]
+    # Five whole steps: of a tenth down the slope, or of Adam's own length.
+    moved = 5 * 1e-7 * (1e6 if build is torch.optim.SGD else 1.0)
+    assert before - task.offset.weight.item() == pytest.approx(moved, rel=0.3)
+
+
+def test_a_group_apart_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    task = Offset(bad_step=2)
+    groups = [*param_groups(task.network), group_apart(task.offset, lr=1e-7)]
+    with pytest.raises(Diverged, match=r"Step 2 .*gradients of 1\.weight\."):
+        fit(task, lines, torch.optim.SGD(groups, lr=1.0), SHORT, Run(tmp_path, {}))
 
 
 def raising(number: signal.Signals, at: int, times: int = 1) -> Iterator[dict[str, Tensor]]:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from regraft.errors import RecipeError
-from regraft.train.schedule import Schedule, param_groups
+from regraft.train.schedule import Schedule, group_apart, param_groups
 
 
 def test_warm_up_then_half_a_cosine() -> None:
@@ -90,3 +90,20 @@ def test_decay_is_set_where_it_is_due_and_the_rate_everywhere() -> None:
     schedule.apply(optimizer, 5)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [schedule.decay(5), 0.0]
     assert [group["lr"] for group in optimizer.param_groups] == [schedule.lr(5)] * 2
+
+
+def test_a_group_apart_keeps_its_own_rate_and_is_not_decayed() -> None:
+    model = Everything()
+    apart = group_apart(model.norm, lr=0.3)
+    assert apart["params"] == [model.norm.weight, model.norm.bias]
+    assert group_apart(model.frozen, lr=0.3)["params"] == []
+    optimizer = torch.optim.SGD([*param_groups(model.tied), apart], lr=9.0)
+    Schedule(steps=10, peak_lr=0.1, weight_decay=0.01).apply(optimizer, 5)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0, 0.0]
+    assert optimizer.param_groups[2]["lr"] == 0.3
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, math.inf, math.nan])
+def test_a_group_apart_has_a_rate(lr: float) -> None:
+    with pytest.raises(RecipeError, match="learning rate of a group apart"):
+        group_apart(nn.Linear(1, 1), lr=lr)

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule  # pyright: ignore[reportPrivateUsage]
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
 
 from regraft.errors import Diverged, ShapeError
 from regraft.train.processes import mean_over_processes
@@ -47,6 +48,9 @@ class Reading:
 
     terms: dict[str, float]
     gradient_norm: float
+    """Of what is clipped together."""
+    norm_apart: float
+    """Of the gradients that are not clipped; 0 where there are none."""
     stop: bool
     """Whether any process was asked to stop."""
 
@@ -57,8 +61,8 @@ class Reading:
 
     @property
     def finite(self) -> bool:
-        """Whether every term and the norm are numbers to go on with."""
-        return all(map(math.isfinite, (*self.terms.values(), self.gradient_norm)))
+        """Whether every term and both norms are numbers to go on with."""
+        return all(map(math.isfinite, (*self.terms.values(), self.gradient_norm, self.norm_apart)))
 
 
 def backward(
@@ -81,21 +85,39 @@ def backward(
     return sums
 
 
+def clipped_and_apart(
+    model: nn.Module, optimizer: Optimizer
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The trainable parameters of `model`: those clipped together, and those of any `group_apart`."""
+    groups = [group for group in optimizer.param_groups if group.get("apart")]
+    apart = {parameter for group in groups for parameter in group["params"]}
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [p for p in trainable if p not in apart], [p for p in trainable if p in apart]
+
+
 def norm_of_gradients(parameters: list[nn.Parameter]) -> Float[Tensor, ""]:
     """Euclidean norm of all gradients together."""
     return get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
-def read(fabric: Fabric, terms: Mapping[str, Tensor], norm: Float[Tensor, ""], *, stop: bool) -> Reading:
+def read(
+    fabric: Fabric,
+    terms: Mapping[str, Tensor],
+    norm: Float[Tensor, ""],
+    norm_apart: Float[Tensor, ""],
+    *,
+    stop: bool,
+) -> Reading:
     """Bring the step's numbers to the host, in one transfer, averaged over the processes."""
-    values = torch.stack([*terms.values(), norm])
+    # The norm of no gradients is a zero on the CPU.
+    values = torch.stack([*terms.values(), norm, norm_apart.to(norm)])
     if fabric.world_size > 1:
         values = mean_over_processes(fabric, torch.cat([values, values.new_tensor([float(stop)])]))
         *values, stopping = values.tolist()
         stop = stopping > 0
     else:
         values = values.tolist()
-    return Reading(dict(zip(terms, values[:-1], strict=True)), values[-1], stop)
+    return Reading(dict(zip(terms, values[:-2], strict=True)), values[-2], values[-1], stop)
 
 
 def refuse(reading: Reading, model: nn.Module, step: int, lr: float) -> None:

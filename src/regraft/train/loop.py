@@ -12,7 +12,16 @@ from regraft.data.stream import counter_seed
 from regraft.errors import Interrupted, RecipeError, SampleError
 from regraft.train import processes
 from regraft.train.checkpoint import Trained
-from regraft.train.gradients import Loss, Reading, backward, clip, norm_of_gradients, read, refuse
+from regraft.train.gradients import (
+    Loss,
+    Reading,
+    backward,
+    clip,
+    clipped_and_apart,
+    norm_of_gradients,
+    read,
+    refuse,
+)
 from regraft.train.journal import Event
 from regraft.train.run import Run
 from regraft.train.schedule import Schedule
@@ -39,7 +48,8 @@ def fit(
         task: What to train, and on what terms.
         batches: `batches(n)` yields this process's share of batch n, n + 1, ..., so that a resumed run sees
             what an uninterrupted one would have seen. With several processes the shares are equally long.
-        optimizer: Over `param_groups(task.model)`; the schedule sets its rate and decay.
+        optimizer: Over `param_groups(task.model)`; the schedule sets its rate and decay. What is learned
+            beside a network may be in a `group_apart`.
         schedule: The numbers of the run.
         run: Where it is kept.
         fabric: Device, precision and processes; `None` asks `processes.launch()`.
@@ -55,7 +65,7 @@ def fit(
     fabric = processes.launch() if fabric is None else processes.launched(fabric)
     module = processes.wrap(fabric, Loss(task))
     models = [task.model] if average is None else [task.model, average.to(fabric.device)]
-    parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+    clipped, apart = clipped_and_apart(task.model, optimizer)
     trained = Trained(task.model, optimizer, average)
 
     with (
@@ -73,11 +83,11 @@ def fit(
 
             optimizer.zero_grad()
             terms = backward(fabric, module, batch, step, schedule.accumulate)
-            norm = norm_of_gradients(parameters)
-            reading = read(fabric, terms, norm, stop=signals.received is not None)
+            norms = norm_of_gradients(clipped), norm_of_gradients(apart)
+            reading = read(fabric, terms, *norms, stop=signals.received is not None)
             if not reading.finite:
                 refuse(reading, task.model, step, schedule.lr(step))
-            clip(parameters, reading, schedule.clip_norm)
+            clip(clipped, reading, schedule.clip_norm)
             optimizer.step()
             if average is not None:
                 average.update_parameters(task.model)

@@ -69,8 +69,13 @@ class Schedule:
         return self._cosine(self.weight_decay, self.final_weight_decay, step)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Set what `optimizer` uses in step `step`: the learning rate everywhere, decay where it is due."""
+        """Set what `optimizer` uses in step `step`: the learning rate, and decay where it is due.
+
+        A `group_apart` keeps its own.
+        """
         for group in optimizer.param_groups:
+            if group.get("apart"):
+                continue
             group["lr"] = self.lr(step)
             if group.get("decayed"):
                 group["weight_decay"] = self.decay(step)
@@ -129,6 +134,25 @@ def param_groups(model: nn.Module) -> list[dict[str, object]]:
         for group, wanted in zip(groups, (True, False), strict=True)
         if group
     ]
+
+
+def group_apart(module: nn.Module, *, lr: float) -> dict[str, object]:
+    """The trainable parameters of `module` as a group of an optimizer that goes its own way.
+
+    It is for a few numbers that are learned beside a network and whose gradients are on another scale. The
+    schedule leaves their learning rate alone, they are not decayed, and gradient clipping neither counts
+    nor shortens their gradients. One that is not finite still stops the run.
+
+    Args:
+        lr: Their learning rate, from the first step to the last, above 0.
+
+    Raises:
+        RecipeError: `lr` is out of its range.
+    """
+    if not 0 < lr < math.inf:
+        raise RecipeError(f"The learning rate of a group apart is {lr}, expected a positive number.")
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return {"params": parameters, "lr": lr, "weight_decay": 0.0, "apart": True}
 
 
 def _is_decayed(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
