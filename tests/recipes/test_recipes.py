@@ -11,7 +11,7 @@ from regraft.errors import RecipeError
 from regraft.recipes.augmentation import picture_augment, variation_of
 from regraft.recipes.catalogue import RECIPES, find_recipe
 from regraft.recipes.override import override
-from regraft.recipes.training import preprocessing_of
+from regraft.recipes.preprocessing import preprocessing_of
 from regraft.vision.models import create_model
 
 

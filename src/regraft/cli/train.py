@@ -13,6 +13,12 @@ def train(
     held_out: Annotated[
         Path | None, typer.Option(help="Pictures to evaluate on; a tenth of DATA is held out otherwise.")
     ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="A table of `regraft reinforce`: learn from a teacher's answers.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Vary pictures by these learned ranges, a run's policy.json.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe, such as schedule.steps=1000.")
     ] = None,
@@ -30,18 +36,27 @@ def train(
 
     Stop it as you like: the same command goes on where it stopped. Under `torchrun` it uses every
     process; batch_size is that of all together.
+
+    `--set ranges.target_db=20` learns how strongly to vary the pictures, and writes OUT/policy.json.
     """
     from regraft.files import check_folder_place
     from regraft.recipes.catalogue import find_recipe
     from regraft.recipes.override import override
     from regraft.recipes.pictures import prepare
+    from regraft.recipes.policies import with_policy
+    from regraft.recipes.reinforcement import with_views_of
     from regraft.recipes.training import grow
+    from regraft.tables.table import open_table
     from regraft.train import processes
     from regraft.train.progress import progress
     from regraft.train.tensorboard import TensorBoard
 
     check_folder_place(out)
-    resolved = override(find_recipe(recipe), settings or ())
+    opened = open_table(table) if table else None
+    resolved = find_recipe(recipe)
+    resolved = with_views_of(resolved, opened) if opened else resolved
+    resolved = override(resolved, settings or ())
+    resolved = with_policy(resolved, policy) if policy else resolved
     fabric = processes.launch(precision=resolved.precision)
     pictures = prepare(data, held_out, out, max_bad_share=max_bad_share, fabric=fabric)
     if fabric.is_global_zero:
@@ -52,6 +67,7 @@ def train(
         pictures.train,
         pictures.held_out,
         out,
+        table=opened,
         workers=workers,
         watchers=[progress(), *([TensorBoard()] if tensorboard else [])],
         fabric=fabric,

@@ -12,7 +12,9 @@ from regraft.vision.erasing import RandomErase
 from regraft.vision.frames import PictureAugment
 from regraft.vision.jitter import ColourJitter
 from regraft.vision.mixing import Mix
+from regraft.vision.policy_step import VaryByPolicy
 from regraft.vision.rand_augment import RandAugment
+from regraft.vision.range_policy import Range, RangePolicy
 from regraft.vision.variation import Variation
 
 
@@ -39,6 +41,9 @@ def _steps(augment: Augmentation) -> Iterator[Step]:
     if augment.jitter:
         yield ColourJitter(augment.jitter, augment.jitter, augment.jitter)
     if augment.rand_augment is not None:
-        yield RandAugment(strength=augment.rand_augment)
+        interpolation = augment.rand_augment_interpolation
+        yield RandAugment(strength=augment.rand_augment, interpolation=interpolation)
+    if augment.policy:
+        yield VaryByPolicy(RangePolicy(operations=tuple(Range(*entry) for entry in augment.policy)))
     if augment.erase:
         yield RandomErase(augment.erase)

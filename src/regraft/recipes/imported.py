@@ -5,7 +5,7 @@ from pathlib import Path
 
 from regraft.errors import WeightsError
 from regraft.recipes.catalogue import RECIPES
-from regraft.recipes.training import preprocessing_of
+from regraft.recipes.preprocessing import preprocessing_of
 from regraft.vision.modelfile import ModelCard, build, save_model
 from regraft.vision.weight_file import read_weights
 from regraft.vision.weight_layouts import recognise

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from regraft.data.sample import content_id
 from regraft.errors import SampleError
 from regraft.train.processes import only_first
 from regraft.vision.data import ImageSet, from_folder, from_manifest, with_content_ids
@@ -94,11 +93,3 @@ def _split(data: Path, samples: ImageSet, inspection: Inspection) -> Pictures:
         )
     remarks = dict.fromkeys((*inspection.remarks, *train.notes, *rest.notes))
     return Pictures(train, rest, (replace(inspection, remarks=tuple(remarks)),))
-
-
-def identity(samples: ImageSet) -> dict[str, int | str]:
-    """What names a set of pictures, whatever their order: how many, and a hash of ids and classes."""
-    lines = sorted(
-        f"{name}\t{samples.classes[label]}" for name, label in zip(samples.ids, samples.labels, strict=True)
-    )
-    return {"num_pictures": len(samples), "digest": content_id("\n".join(lines).encode())}

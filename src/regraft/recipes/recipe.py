@@ -23,14 +23,18 @@ class Augmentation:
     """AutoAugment's ImageNet policy (arXiv 1805.09501)."""
     rand_augment: int | None = None
     """Magnitude, 0 to 30, of two operations of RandAugment (arXiv 1909.13719)."""
+    rand_augment_interpolation: Literal["nearest", "bilinear"] = "bilinear"
+    """Of its turns, shears and shifts."""
     jitter: float | None = None
     """Strength of brightness, contrast and saturation jitter."""
     erase: float | None = None
     """Chance that a rectangle is erased (arXiv 1708.04896)."""
+    policy: tuple[tuple[str, float, float], ...] | None = None
+    """Learned ranges: (operation, smallest, largest magnitude) each, as `regraft train --policy` fills in."""
     mixup: float | None = None
     """Beta parameter of mixup (arXiv 1710.09412)."""
     cutmix: float | None = None
-    """Beta parameter of CutMix (arXiv 1905.04899); with both, each batch takes one of the two at random."""
+    """Beta parameter of CutMix (arXiv 1905.04899); with both, each picture takes one of the two at random."""
 
     def problems(self) -> Iterator[str]:
         """What is wrong with these numbers, in words."""
@@ -48,6 +52,50 @@ class Augmentation:
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 yield f"augment.{name} is {value}, expected a positive number"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranges:
+    """How learned ranges are led (RangeAugment, arXiv 2212.10553)."""
+
+    target_db: float | None = None
+    """Peak signal-to-noise ratio that ranges are led to; less varies more. `None` learns none."""
+    start_db: float = 40.0
+    """The ratio that training begins with."""
+    operations: tuple[str, ...] = ("brightness", "contrast", "noise")
+    """What pictures are varied by."""
+    task_gradient: bool = False
+    """Whether the loss of the task moves the ranges too, as in the paper."""
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with these numbers, in words."""
+        if self.target_db is not None and not 0 < self.target_db <= 50:
+            yield f"ranges.target_db is {self.target_db}, expected a number in (0, 50]"
+        if not 0 < self.start_db <= 50:
+            yield f"ranges.start_db is {self.start_db}, expected a number in (0, 50]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imitation:
+    """How a teacher's stored answers are learned from, where there is a table of them."""
+
+    share: float = 0.99
+    """Share of the pictures that are shown in a recorded view; the others have their label alone."""
+    temperature: float = 1.0
+    """Answers are raised to the power of its inverse and normalised anew."""
+    label_weight: float = 0.0
+    """Share of the loss that the label has."""
+    hard: bool = False
+    """Whether only the teacher's first choice counts, as if it were a label."""
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with these numbers, in words."""
+        if not 0 < self.share <= 1:
+            yield f"imitation.share is {self.share}, expected a share in (0, 1]"
+        if not 0 < self.temperature < inf:
+            yield f"imitation.temperature is {self.temperature}, expected a positive number"
+        if not 0 <= self.label_weight <= 1:
+            yield f"imitation.label_weight is {self.label_weight}, expected a share in [0, 1]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +127,8 @@ class Recipe:
     synchronize_norms: bool = False
     """Batch statistics over all GPUs instead of each one's."""
     augment: Augmentation = field(default_factory=Augmentation)
+    ranges: Ranges = field(default_factory=Ranges)
+    imitation: Imitation = field(default_factory=Imitation)
     seed: int = 0
     """Of the weights, the order of the samples and their augmentation. Which are held out does not change."""
 
@@ -100,4 +150,5 @@ class Recipe:
             yield f"sizes begins at epoch {self.sizes[0][0]}, expected 0"
         if any(size_px < 1 for _, size_px in self.sizes):
             yield f"sizes is {self.sizes}, expected at least 1 px"
-        yield from self.augment.problems()
+        for group in (self.augment, self.ranges, self.imitation):
+            yield from group.problems()

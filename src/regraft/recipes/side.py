@@ -18,8 +18,7 @@ from regraft.data.sample import number_copies
 from regraft.data.stream import Order
 from regraft.errors import RecipeError
 from regraft.recipes.intake import count_files, picture_files
-from regraft.recipes.pictures import identity
-from regraft.recipes.training import GREY
+from regraft.recipes.preprocessing import GREY
 from regraft.train import processes
 from regraft.train.journal import Watcher
 from regraft.train.loop import fit
@@ -28,7 +27,7 @@ from regraft.train.schedule import Schedule, param_groups
 from regraft.vision.backbone import Backbone
 from regraft.vision.batches import ImageBatches, OrderedBatches
 from regraft.vision.contrast import Projected, RandomView, TellApart
-from regraft.vision.data import ImageSet
+from regraft.vision.data import ImageSet, identity
 from regraft.vision.left_out import LeftOut
 from regraft.vision.modelfile import ModelCard, save_model
 from regraft.vision.models import create_model

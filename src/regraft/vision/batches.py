@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from regraft.augment.protocol import Params
 from regraft.data.stream import Order, check_share, share
 from regraft.errors import RecipeError, SampleError
 from regraft.vision.data import ImageSet
@@ -34,6 +35,12 @@ class Targets(Protocol):
         """Which view of each sample `epoch` shows."""
         ...
 
+    def parameters(
+        self, indices: Int[np.ndarray, " b"], draws: Int[np.ndarray, " b"], drawn: Params
+    ) -> Params:
+        """The parameters of these views, in place of those `drawn` where others were recorded."""
+        ...
+
     def __call__(
         self,
         indices: Int[np.ndarray, " b"],
@@ -56,13 +63,14 @@ class ImageBatches:
 
     Args:
         samples: The pictures.
-        order: Which of them make up batch n; its seed is the seed of all draws.
+        order: Which of them make up batch n.
         preprocess: How the square is cut and normalised. A random crop in `augment` wants `crop=1` here.
         variation: What is random about a view.
         augment: A random change of each upright picture before all others, such as a torchvision transform;
             `None` is none.
         targets: What is known of recorded views, and which of them an epoch shows; `None` knows nothing, and
             every epoch shows a fresh view.
+        view_seed: The seed of all draws; `None` is the order's.
         sizes: Pairs (first epoch, size in pixels) of a growing picture size, in ascending epochs; before
             the first pair and without any it is `preprocess.size_px`.
         rank: The number of this process, from 0.
@@ -84,6 +92,7 @@ class ImageBatches:
         variation: Variation = PLAIN,
         augment: PictureAugment | None = None,
         targets: Targets | None = None,
+        view_seed: int | None = None,
         sizes: Sequence[tuple[int, int]] = (),
         rank: int = 0,
         world: int = 1,
@@ -100,7 +109,7 @@ class ImageBatches:
             samples,
             preprocess,
             variation,
-            order.seed,
+            order.seed if view_seed is None else view_seed,
             augment=augment,
             largest_px=largest_px,
             memory_bytes=memory_bytes,
@@ -149,7 +158,11 @@ class ImageBatches:
         indices = share(of_all_processes, self._rank, self._world)
         targets = self._targets
         draws = np.full(len(indices), epoch) if targets is None else targets.draws(indices, epoch)
-        viewed = self._views(indices, draws, self.size_px(epoch)).filled(len(indices))
+        params = self._views.sample(indices, draws)
+        if targets is not None:
+            params = targets.parameters(indices, draws, params)
+        seeds, size_px = self._views.seeds(indices, draws), self.size_px(epoch)
+        viewed = self._views.show(indices, params, seeds, size_px).filled(len(indices))
         kept = np.asarray(viewed.kept, np.int64)
         label = self._label(indices[kept], viewed)
         batch = {"image": self._views.preprocess.normalise(viewed.pixels), "label": label}

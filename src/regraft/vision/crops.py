@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -73,8 +73,10 @@ class RandomResizedCrop:
         ]
         return torch.cat(parts) if parts else x.new_empty(0, x.shape[1], size_px, size_px)
 
-    def boxes(self, params: Params, height: int, width: int) -> list[tuple[int, int, int, int]]:
-        """Top, left, height and width of each part in a picture of that size, in pixels."""
+    def boxes(
+        self, params: Params, height: int | Int[np.ndarray, " b"], width: int | Int[np.ndarray, " b"]
+    ) -> list[tuple[int, int, int, int]]:
+        """Top, left, height and width of each part in a picture of that size, or of its own, in pixels."""
         area, aspect = (params[name].astype(np.float64) for name in ("area", "aspect"))
         wide = np.rint(np.sqrt(area * aspect * height * width)).clip(1, width)
         high = np.rint(np.sqrt(area / aspect * height * width)).clip(1, height)

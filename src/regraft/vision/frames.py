@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -100,23 +101,25 @@ class FramesOnTheFly:
         pixels: list[Tensor] = []
         kept: list[int] = []
         bad: dict[str, BadImage] = {}
-        for position, index in enumerate(indices):
+        # Views of one picture that follow one another share its decoding, which is most of the work.
+        for index, same in groupby(range(len(indices)), indices.__getitem__):
             try:
                 image = self.samples.read(index).image
             except BadImage as error:
                 bad[self.samples.ids[index]] = error
                 continue
-            if self.augment is not None:
-                assert draws is not None, "an augmentation draws"
-                image = _augmented(image, self.augment, int(draws.seeds[position]))
-            pixels.append(self._cut(image, preprocess, position, draws))
-            kept.append(position)
+            for position in same:
+                pixels.append(self._view(image, preprocess, position, draws))
+                kept.append(position)
         empty = torch.empty(0, preprocess.channels, size_px, size_px, dtype=torch.uint8)
         return Framed(torch.stack(pixels) if pixels else empty, kept, bad)
 
-    def _cut(
+    def _view(
         self, image: Image.Image, preprocess: Preprocess, position: int, draws: Draws | None
     ) -> UInt8[Tensor, "c s s"]:
+        if self.augment is not None:
+            assert draws is not None, "an augmentation draws"
+            image = _augmented(image, self.augment, int(draws.seeds[position]))
         if self.crop is None:
             return preprocess.frame(image)
         assert draws is not None, "a random crop is drawn"

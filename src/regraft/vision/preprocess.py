@@ -86,6 +86,12 @@ class Preprocess:
         std = torch.tensor(self.std)[:, None, None]
         return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
+    def pixels_of(self, image: Float[Tensor, "*batch c h w"]) -> UInt8[Tensor, "*batch c h w"]:
+        """The 8-bit pixels that `normalise` was given: its inverse, rounded."""
+        mean = torch.tensor(self.mean, device=image.device)[:, None, None]
+        std = torch.tensor(self.std, device=image.device)[:, None, None]
+        return (image.detach().float() * std + mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+
     def describe(self) -> dict[str, object]:
         """Everything needed to repeat the preprocessing elsewhere, as JSON values."""
         return {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8, UInt64
 from torch import Tensor
 
 from regraft.augment.protocol import Params
@@ -105,21 +105,25 @@ class Views:
         )
         self._keys = keys_of(samples.ids)
         # A partner is drawn by its place among the sorted ids, which no reordering of the set changes.
-        self._sorted = np.array(sorted(range(len(samples)), key=samples.ids.__getitem__), np.int64)
+        self.order = np.array(sorted(range(len(samples)), key=samples.ids.__getitem__), np.int64)
 
     def sample(self, indices: Int[np.ndarray, " b"], draws: Int[np.ndarray, " b"]) -> Params:
         """The parameters of one view of each sample."""
         streams = Streams.of(self.seed, self._keys[indices], draws)
         return self.variation.sample(streams, len(self.samples))
 
-    def __call__(
-        self, indices: Int[np.ndarray, " b"], draws: Int[np.ndarray, " b"], size_px: int | None = None
-    ) -> Viewed:
-        """View number `draws` of the samples at `indices`."""
-        seeds = Streams.of(self.seed, self._keys[indices], draws).child("picture").seeds
-        return self.show(indices, self.sample(indices, draws), seeds, size_px or self.preprocess.size_px)
+    def seeds(self, indices: Int[np.ndarray, " b"], draws: Int[np.ndarray, " b"]) -> UInt64[np.ndarray, " b"]:
+        """A seed for `augment` for one view of each sample."""
+        return Streams.of(self.seed, self._keys[indices], draws).child("picture").seeds
 
-    def show(self, indices: Int[np.ndarray, " b"], params: Params, seeds: np.ndarray, size_px: int) -> Viewed:
+    def __call__(self, indices: Int[np.ndarray, " b"], draws: Int[np.ndarray, " b"]) -> Viewed:
+        """View number `draws` of the samples at `indices`."""
+        params, seeds = self.sample(indices, draws), self.seeds(indices, draws)
+        return self.show(indices, params, seeds, self.preprocess.size_px)
+
+    def show(
+        self, indices: Int[np.ndarray, " b"], params: Params, seeds: UInt64[np.ndarray, " b"], size_px: int
+    ) -> Viewed:
         """The views that `params` describe, `size_px` wide and high.
 
         Args:
@@ -136,7 +140,7 @@ class Views:
         return self._mixed(viewed, params[kept], seeds[kept], size_px)
 
     def _framed(
-        self, indices: Int[np.ndarray, " b"], params: Params, seeds: np.ndarray, size_px: int
+        self, indices: Int[np.ndarray, " b"], params: Params, seeds: UInt64[np.ndarray, " b"], size_px: int
     ) -> Framed:
         """Frames after the steps on the square."""
         crops = params["crop"] if self.variation.crop is not None else None
@@ -144,13 +148,13 @@ class Views:
         steps = self.variation.steps
         return replace(framed, pixels=steps.apply(framed.pixels, params["steps"][list(framed.kept)]))
 
-    def _mixed(self, viewed: Viewed, params: Params, seeds: np.ndarray, size_px: int) -> Viewed:
+    def _mixed(self, viewed: Viewed, params: Params, seeds: UInt64[np.ndarray, " b"], size_px: int) -> Viewed:
         """The views blended with their partners, those without the partners they need left out."""
         mix = self.variation.mix
         assert mix is not None
         rows = np.flatnonzero(is_mixed(params["mix"]))
         partner = viewed.partner.copy()
-        partner[rows] = self._sorted[params["mix"]["partner"][rows]]
+        partner[rows] = self.order[params["mix"]["partner"][rows]]
         # Seeds of its own, or an augmentation outside the variation would do the same to both.
         other = self._framed(partner[rows], params["partner"][rows], ~seeds[rows], size_px)
         good = rows[list(other.kept)]

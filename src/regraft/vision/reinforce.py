@@ -1,0 +1,124 @@
+"""Dataset Reinforcement: what a teacher says of many views of each picture, stored once (arXiv 2303.08983).
+
+A view is a hash of seed, sample and draw, so of a view nothing is stored; of the teacher's answer to it, the
+most likely classes and what is left. Students read it in place of asking the teacher.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from regraft.augment.protocol import description
+from regraft.errors import RecipeError
+from regraft.tables.columns import Bytes, Column
+from regraft.tables.record import Recorder
+from regraft.tables.table import Table
+from regraft.tables.topk import TopK
+from regraft.vision.blocks import ANSWERS, PARAMETERS, Blocks, Executor, Here, ViewBlocks
+from regraft.vision.data import ImageSet, identity
+from regraft.vision.teachers import Teacher
+from regraft.vision.views import Views
+
+HERE = Here()
+
+
+def record(
+    out: Path,
+    views: Views,
+    teacher: Teacher,
+    *,
+    num_draws: int,
+    top_k: int,
+    explicit: bool = False,
+    notes: Mapping[str, object] | None = None,
+    run: Executor = HERE,
+    watch: Callable[[int, int], None] = lambda num_done, num_total: None,
+) -> Table:
+    """Ask the teacher about `num_draws` views of each picture and store what it says, or go on with that.
+
+    Args:
+        out: The table's folder.
+        views: Makes the views; of pictures that can all be read.
+        teacher: Its classes are those of the pictures.
+        num_draws: Views of each picture.
+        top_k: Classes stored of each answer; no more than there are.
+        explicit: Whether the parameters of each view are stored too. Students then see the same views
+            whatever a later release draws from the same seed; it costs their bytes.
+        notes: What else to keep in the table's origin, as JSON values by name.
+        run: Makes the blocks, here or elsewhere.
+        watch: Told how many views are done, of how many.
+
+    Raises:
+        RecipeError: A number out of range, or a teacher of other classes.
+        SampleError: A picture cannot be read.
+        TableError: The folder holds another table.
+    """
+    check_teacher(teacher, views.samples)
+    if num_draws < 1 or top_k < 1:
+        raise RecipeError(f"num_draws is {num_draws} and top_k {top_k}; expected at least 1 of each.")
+    seen = ViewBlocks(views, num_draws)
+    blocks = Blocks(seen, teacher, _columns(views, top_k, explicit=explicit))
+    ids = [views.samples.ids[index] for index in views.order]
+    num_rows = len(ids) * num_draws
+    origin = origin_of(views, teacher) | dict(notes or {})
+    with Recorder(out, ids=ids, num_draws=num_draws, columns=blocks.columns, origin=origin) as recorder:
+        first = math.ceil(recorder.num_rows / (seen.pictures_per_block * num_draws))
+        watch(recorder.num_rows, num_rows)
+        for records in run(blocks, range(first, len(seen))):
+            recorder.append(records)
+            watch(recorder.num_rows, num_rows)
+        return recorder.seal()
+
+
+def _columns(views: Views, top_k: int, *, explicit: bool) -> dict[str, Column]:
+    num_classes = len(views.samples.classes)
+    columns: dict[str, Column] = {ANSWERS: TopK(min(top_k, num_classes), num_classes)}
+    if explicit:
+        columns[PARAMETERS] = Bytes(views.variation.dtype.itemsize)
+    return columns
+
+
+def check_teacher(teacher: Teacher, samples: ImageSet) -> None:
+    """Refuse a teacher of other classes than the pictures'.
+
+    Raises:
+        RecipeError: It names them, and they are others or in another order.
+    """
+    if teacher.labels and teacher.labels != samples.classes:
+        odd = sorted(set(teacher.labels) ^ set(samples.classes))
+        what = f"{', '.join(odd[:5])} are not known to both" if odd else "the same in another order"
+        raise RecipeError(
+            f"The teacher's {len(teacher.labels)} classes are not the {len(samples.classes)} of the "
+            f"pictures: {what}.",
+            hint="A teacher must tell the classes apart that the folder's names stand for.",
+        )
+
+
+def origin_of(views: Views, teacher: Teacher) -> dict[str, object]:
+    """What a table is made of, as JSON: pictures, views, teacher, and the versions that replay them."""
+    return {
+        "pictures": identity(views.samples),
+        "classes": list(views.samples.classes),
+        "views": describe_views(views),
+        "teacher": teacher.fingerprint,
+        "versions": versions(),
+    }
+
+
+def describe_views(views: Views) -> dict[str, object]:
+    """All that decides a view beside the picture itself, as JSON."""
+    preprocess = views.preprocess
+    return {
+        "variation": description(views.variation),
+        "seed": views.seed,
+        "size_px": preprocess.size_px,
+        "crop": preprocess.crop,
+        "interpolation": preprocess.interpolation,
+        "channels": preprocess.channels,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries whose kernels decide a view's bits."""
+    return {name: version(name) for name in ("regraft", "torch", "torchvision", "pillow", "numpy", "scipy")}
