@@ -28,15 +28,15 @@ def reinforced() -> str:
     rows = {
         "a record": f"{one['record_bytes']} bytes",
         "a record with its share of ids and checksums": f"{one['bytes_a_draw']:.1f} bytes",
-        "writing, with every block on the disk": f"{one['records_a_wall_s'] / 1e6:.1f} million records a second",
+        "writing, every block synced": f"{one['records_a_wall_s'] / 1e6:.1f} million records a second",
         f"choosing and rounding the best {one['k']} on a CPU": f"{one['encode_us']:.1f} us an answer",
         f"reading a random batch of {one['batch']} as targets": f"{one['read_us']:.2f} us of processor time "
         "a sample",
-        "**a reinforced epoch, to a plain one with views of the same kind**": f"**{one['epoch_ratio']:.3f} times**",
+        "**a reinforced epoch, to a plain one of such views**": f"**{one['epoch_ratio']:.3f} times**",
     }
     return "\n".join(
         [
-            f"Measured on {one['device']} with 1 thread, {one['date'][:10]}, torch {one['versions']['torch']}:",
+            f"Measured on {one['device']}, 1 thread, {one['date'][:10]}, torch {one['versions']['torch']}:",
             f"{one['num_rows']:,} answers over {one['num_classes']:,} classes, the best {one['k']} of each.",
             "`python benchmarks/reinforce.py` repeats it.",
             "",

@@ -30,7 +30,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "train", "fuse", "export", "import", "publish", "models", "recipes"]
+    "verb",
+    [
+        "demo",
+        "train",
+        "reinforce",
+        "ranges",
+        "evaluate",
+        "fuse",
+        "export",
+        "import",
+        "publish",
+        "models",
+        "recipes",
+    ],
 )
 def test_the_readme_names_every_verb(verb: str) -> None:
     assert f"regraft {verb}" in (ROOT / "README.md").read_text()

@@ -19,8 +19,8 @@ from regraft.cli import app
 from regraft.errors import RunError, SampleError
 from regraft.recipes import demo_steps
 from regraft.recipes.demo import run
+from regraft.recipes.demo_data import second_recipe
 from regraft.recipes.demo_steps import stretched
-from regraft.recipes.demo_upgrade import second_recipe
 from regraft.recipes.gallery import status
 from regraft.recipes.parts import load_parts, paths
 from regraft.recipes.proof import NUM_RANDOM
@@ -32,7 +32,8 @@ from regraft.train.journal import Watcher, read_events
 NUM_STEPS = 30
 NUM_EACH = 14
 NAMES = [
-    "look", "grow", "fuse", "export", "latency", "gallery", "queries", "regrow", "plan", "upgrade", "report",
+    "look", "grow", "fuse", "export", "latency", "gallery", "queries", "vary", "reinforce", "compare",
+    "regrow", "plan", "upgrade", "report",
 ]  # fmt: skip
 COMMAND = [sys.executable, "-c", "from regraft.cli import main; main()", "demo"]
 
@@ -122,7 +123,16 @@ def test_what_follows_a_step_done_anew_is_done_anew(
     (story.out / "steps" / "queries.json").unlink()
     listener = Listener()
     records = run(story, listener)
-    assert listener.begun == ["queries", "regrow", "plan", "upgrade", "report"]
+    assert listener.begun == [
+        "queries",
+        "vary",
+        "reinforce",
+        "compare",
+        "regrow",
+        "plan",
+        "upgrade",
+        "report",
+    ]
     # The gallery had been upgraded. It went back to its first model, and then on to the second once more.
     assert records["queries"].facts == told[1]["queries"].facts
     assert qualities(records) == qualities(told[1])

@@ -6,7 +6,22 @@ from typing import Annotated
 import typer
 
 import regraft
-from regraft.cli import convert, demo, export, fuse, gallery, listing, side, train, upgrade
+from regraft.cli import (
+    convert,
+    demo,
+    evaluate,
+    export,
+    fuse,
+    gallery,
+    listing,
+    ranges,
+    reinforce,
+    reinforce_files,
+    reinforce_released,
+    side,
+    train,
+    upgrade,
+)
 from regraft.errors import RegraftError
 
 app = typer.Typer(
@@ -19,8 +34,14 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(train.train)
 app.command()(side.side)
+app.command()(evaluate.evaluate)
 app.command()(fuse.fuse)
 app.command()(export.export)
+reinforce.app.command()(reinforce_released.import_released)
+reinforce.app.command()(reinforce_files.export)
+reinforce.app.command("import")(reinforce_files.import_file)
+app.add_typer(reinforce.app, name="reinforce")
+app.add_typer(ranges.app, name="ranges")
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(upgrade.app, name="upgrade")
 app.command("import")(convert.import_weights)

@@ -30,9 +30,10 @@ def demo(
 ) -> None:
     """From pictures to a model that answers searches, and to a better one in its place, with a report.
 
-    Trains a small MobileOne, fuses it, exports it, times it, fills a gallery and searches it. Then trains a
-    FastViT and upgrades the gallery to it, which answers all the while. Ctrl-C and a second run continue
-    where it stopped.
+    Trains a small MobileOne, fuses it, exports it, times it, fills a gallery and searches it. Then learns
+    how strongly to vary the pictures, stores what its networks say of many views, trains a FastViT on that,
+    and upgrades the gallery to it, which answers all the while. Ctrl-C and a second run continue where it
+    stopped.
     """
     from rich.console import Console
 

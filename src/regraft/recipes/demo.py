@@ -8,7 +8,10 @@ and to a better one in its place.
       split.json      which picture is for training, for the gallery, or a query
       run/            the training run
       fused.safetensors, model.onnx, model.xml, gallery/, graph.svg
-      second_run/     the training run of the second model
+      varied_run/     the training run that learns how strongly to vary pictures
+      tables/         what the first networks say of many views of each picture
+      plain_run/      the training run of the second model on labels alone
+      second_run/     the training run of the second model on that table
       second.safetensors, live.json (what was measured while it took the first one's place)
       report.html     all of it for a person
 
@@ -30,7 +33,7 @@ from filelock import FileLock, Timeout
 from regraft.deploy.latency import device_name
 from regraft.errors import RunError
 from regraft.files import check_place, replacing
-from regraft.recipes import demo_steps, demo_upgrade
+from regraft.recipes import demo_data, demo_steps, demo_upgrade
 from regraft.recipes.report import write_report
 from regraft.recipes.story import Follower, Record, Result, Step, Story
 
@@ -52,7 +55,8 @@ def run(story: Story, follower: Follower) -> dict[str, Record]:
         ParityError: A fused or exported model does not give the trained model's answers.
         Interrupted: Training was asked to stop, and has saved its state.
     """
-    steps = (*demo_steps.STEPS, *demo_upgrade.STEPS, Step("report", "writing the report", _report))
+    report = Step("report", "writing the report", _report)
+    steps = (*demo_steps.STEPS, *demo_data.STEPS, *demo_upgrade.STEPS, report)
     records: dict[str, Record] = {}
     with _claimed(story.out):
         _settle(story)

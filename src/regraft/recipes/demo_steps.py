@@ -27,6 +27,7 @@ from regraft.recipes.recipe import Recipe
 from regraft.recipes.small import mobileone_mini
 from regraft.recipes.story import Follower, Record, Result, Step, Story
 from regraft.recipes.training import grow
+from regraft.tables.table import Table
 from regraft.train.journal import read_events
 from regraft.vision.backbone import Backbone
 from regraft.vision.data import from_folder
@@ -91,11 +92,13 @@ def learn(story: Story, earlier: Earlier, follower: Follower) -> Result:
     return trained(story, mobileone_mini(), story.run, follower)
 
 
-def trained(story: Story, recipe: Recipe, run: Path, follower: Follower) -> Result:
+def trained(
+    story: Story, recipe: Recipe, run: Path, follower: Follower, *, table: Table | None = None
+) -> Result:
     """Train a network on the demo's training pictures, as long as the demo was asked to."""
     parts = load_parts(story.parts)
     recipe = stretched(recipe, story.steps, len(parts.train))
-    left_out = grow(recipe, parts.train, parts.unseen, run, watchers=follower.watchers)
+    left_out = grow(recipe, parts.train, parts.unseen, run, table=table, watchers=follower.watchers)
     last = read_events(run)[-1]
     starts = json.loads((run / "environment.json").read_bytes())
     facts = {

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.files import replacing
+from regraft.recipes.demo_data import reinforced_recipe
 from regraft.recipes.demo_steps import Earlier, answers_now, as_filled, proven, trained
 from regraft.recipes.parts import Parts, load_parts, paths
 from regraft.recipes.precision import measure_precision
-from regraft.recipes.recipe import Recipe
-from regraft.recipes.small import fastvit_mini
 from regraft.recipes.story import Follower, Result, Step, Story
+from regraft.tables.table import open_table
 from regraft.vision.modelfile import load_model, save_model
 
 if TYPE_CHECKING:
@@ -45,21 +45,16 @@ class Moment:
 
 
 def learn_again(story: Story, earlier: Earlier, follower: Follower) -> Result:
-    """Train a small FastViT on the same pictures, fuse it and prove it."""
-    result = trained(story, second_recipe(), story.second_run, follower)
+    """Train the small FastViT on what the first networks said, fuse it and prove it."""
+    table = open_table(earlier["reinforce"].facts["path"])
+    result = trained(story, reinforced_recipe(story), story.second_run, follower, table=table)
     branched, card = load_model(story.second_run / "model.safetensors")
     fused, parity = proven(story, branched, card)
     save_model(story.second, fused, card)
-    return Result(f"{result.headline}; {parity}", {**result.facts, "parity": parity.to_json()})
-
-
-def second_recipe() -> Recipe:
-    """The recipe of the small FastViT, as short as that of the small MobileOne."""
-    recipe = fastvit_mini()
-    schedule = replace(recipe.schedule, steps=600, warmup_steps=60, evaluate_every=100, checkpoint_every=50)
-    # A small gallery of letters or digits is not to be mirrored; neither does the first network's recipe.
-    augment = replace(recipe.augment, flip=False)
-    return replace(recipe, schedule=schedule, batch_size=64, average_decay=0.99, augment=augment)
+    bought = 100 * (result.facts["top1"] - earlier["compare"].facts["top1"])
+    return Result(
+        f"{result.headline}, {bought:+.1f} points; {parity}", {**result.facts, "parity": parity.to_json()}
+    )
 
 
 def foresee(story: Story, earlier: Earlier, follower: Follower) -> Result:
@@ -185,7 +180,7 @@ def _write_moments(path: Path, moments: list[Moment]) -> None:
 
 
 STEPS = (
-    Step("regrow", "training a second network, a small FastViT", learn_again),
+    Step("regrow", "training the FastViT on what the first networks say", learn_again),
     Step("plan", "planning to put it in the first one's place", foresee),
     Step("upgrade", "upgrading the gallery while it answers", replace_model),
 )

@@ -13,6 +13,7 @@ from regraft.deploy.latency import Latency
 from regraft.recipes.charts import latency_chart, training_chart
 from regraft.recipes.forecast import shown_points
 from regraft.recipes.pages import Thumbnail, thumbnail, write_page
+from regraft.recipes.range_chart import range_chart
 from regraft.recipes.story import Facts, Record, Story
 from regraft.recipes.upgrade_chart import Measured, curve_chart
 from regraft.recipes.upgrade_plan import UpgradePlan
@@ -43,6 +44,8 @@ def write_report(path: Path, story: Story, records: Mapping[str, Record]) -> Non
         "latency_chart": Markup(latency_chart(latencies)),
         "typical": [_answer(answer, classes) for answer in queries["typical"]],
         "mistakes": [_answer(answer, classes) for answer in queries["mistakes"]],
+        "bought": _bought(records),
+        "range_chart": Markup(range_chart(_evaluations(story))),
         "second_chart": Markup(training_chart(read_events(story.second_run), name="second")),
         "plan": plan,
         "points": shown_points(plan.forecast.points),
@@ -69,6 +72,33 @@ def _proofs(records: Mapping[str, Record]) -> list[Mapping[str, object]]:
         for artifact in records["export"].facts["artifacts"].values()
     ]
     return [fused | {"parity": records["fuse"].facts["parity"]}, *exported]
+
+
+def _bought(records: Mapping[str, Record]) -> list[Mapping[str, object]]:
+    """One row for each way of training: how right it is, and how much more than the one it builds on."""
+    steps = (
+        ("grow", None, "small MobileOne", "labels"),
+        ("vary", "grow", "small MobileOne", "labels, with learned ranges"),
+        ("reinforce", "grow", "both together", "(the teacher; its time is that of asking it)"),
+        ("compare", None, "small FastViT", "labels"),
+        ("regrow", "compare", "small FastViT", "the teacher's answers about views with the learned ranges"),
+    )
+    top1 = {name: float(records[name].facts["top1"]) for name, *_ in steps}
+    return [
+        {
+            "network": network,
+            "data": data,
+            "top1": top1[name],
+            "points": None if before is None else 100 * (top1[name] - top1[before]),
+            "duration_s": records[name].duration_s,
+        }
+        for name, before, network, data in steps
+    ]
+
+
+def _evaluations(story: Story) -> list[tuple[int, Mapping[str, float]]]:
+    """What was seen of the ranges while they were learned."""
+    return [(event.step, event.evaluation) for event in read_events(story.varied_run) if event.evaluation]
 
 
 def _latencies(facts: Facts) -> dict[int, dict[str, Latency]]:

@@ -71,6 +71,21 @@ class Story:
         return self.out / "fused.safetensors"
 
     @property
+    def varied_run(self) -> Path:
+        """The run directory of the training that learns how strongly to vary pictures."""
+        return self.out / "varied_run"
+
+    @property
+    def tables(self) -> Path:
+        """The folder of what the first networks say of many views."""
+        return self.out / "tables"
+
+    @property
+    def plain_run(self) -> Path:
+        """The run directory of the second network's training on labels alone."""
+        return self.out / "plain_run"
+
+    @property
     def second_run(self) -> Path:
         """The run directory of the second training."""
         return self.out / "second_run"
