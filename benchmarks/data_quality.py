@@ -57,7 +57,7 @@ from upgrade_backbones import PREPROCESS, ResNet, ten_thousand
 
 RESULTS = Path(__file__).parent / "results" / "data_quality.jsonl"
 EPOCHS, BATCH, DRAWS, TOP_K = 20, 128, 20, 5
-TARGET_DB = 20.0
+TARGETS_DB = {"learned_ranges": 20.0, "weaker_ranges": 30.0}
 SEVERITIES = (1, 3, 5)
 NUM_CORRUPTED = 500
 
@@ -104,7 +104,11 @@ def rand_augment(place: Place, recipe: Recipe, run: Path) -> None:
 
 
 def learned_ranges(place: Place, recipe: Recipe, run: Path) -> None:
-    plain(place, replace(recipe, ranges=Ranges(target_db=TARGET_DB)), run)
+    plain(place, replace(recipe, ranges=Ranges(target_db=TARGETS_DB["learned_ranges"])), run)
+
+
+def weaker_ranges(place: Place, recipe: Recipe, run: Path) -> None:
+    plain(place, replace(recipe, ranges=Ranges(target_db=TARGETS_DB["weaker_ranges"])), run)
 
 
 def distilled(place: Place, recipe: Recipe, run: Path) -> None:
@@ -145,7 +149,15 @@ TABLES: dict[str, Callable[[Place, Recipe], Recipe]] = {
 }
 ARMS: dict[str, Callable[[Place, Recipe, Path], None]] = {
     arm.__name__: arm
-    for arm in (plain, rand_augment, learned_ranges, reinforced, reinforced_after_ranges, distilled)
+    for arm in (
+        plain,
+        rand_augment,
+        learned_ranges,
+        weaker_ranges,
+        reinforced,
+        reinforced_after_ranges,
+        distilled,
+    )
 }
 
 

@@ -6,7 +6,7 @@ from regraft.recipes.demo_steps import Earlier, trained
 from regraft.recipes.parts import load_parts
 from regraft.recipes.policies import with_policy
 from regraft.recipes.preprocessing import preprocessing_of
-from regraft.recipes.recipe import Ranges, Recipe
+from regraft.recipes.recipe import Imitation, Ranges, Recipe
 from regraft.recipes.reinforcement import SETTINGS, settings_of, views_of
 from regraft.recipes.small import fastvit_mini, mobileone_mini
 from regraft.recipes.story import Follower, Result, Step, Story
@@ -85,8 +85,12 @@ def second_recipe() -> Recipe:
 
 
 def reinforced_recipe(story: Story) -> Recipe:
-    """The same, its pictures varied as was learned."""
-    return with_policy(second_recipe(), story.varied_run / "policy.json")
+    """The same, its pictures varied as was learned, half of its loss the teacher's.
+
+    The teacher is no larger than the student and saw the same pictures, so labels know what it does not.
+    """
+    recipe = replace(second_recipe(), imitation=Imitation(label_weight=0.5))
+    return with_policy(recipe, story.varied_run / "policy.json")
 
 
 STEPS = (

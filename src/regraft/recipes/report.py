@@ -81,7 +81,12 @@ def _bought(records: Mapping[str, Record]) -> list[Mapping[str, object]]:
         ("vary", "grow", "small MobileOne", "labels, with learned ranges"),
         ("reinforce", "grow", "both together", "(the teacher; its time is that of asking it)"),
         ("compare", None, "small FastViT", "labels"),
-        ("regrow", "compare", "small FastViT", "the teacher's answers about views with the learned ranges"),
+        (
+            "regrow",
+            "compare",
+            "small FastViT",
+            "labels, and as much the teacher's answers, about views with learned ranges",
+        ),
     )
     top1 = {name: float(records[name].facts["top1"]) for name, *_ in steps}
     return [
