@@ -53,7 +53,44 @@ def reinforced() -> str:
 
 
 def ranges() -> str:
-    return ""
+    """The newest measurement of each case."""
+    newest = {
+        (line["parameterisation"], line["optimizer"], line["operations"], line["target_db"]): line
+        for line in lines("ranges")
+    }
+    one = next(iter(newest.values()))
+    rows = {
+        "ours, with SGD": ("half_widths", "sgd", "paper"),
+        "ours, with AdamW": ("half_widths", "adamw", "paper"),
+        "ours, six operations, with SGD": ("half_widths", "sgd", "all"),
+        "ours, six operations, with AdamW": ("half_widths", "adamw", "all"),
+        "as published": ("released", "sgd", "paper"),
+    }
+    targets = sorted({case[-1] for case in newest}, reverse=True)
+    told = {
+        name: [newest.get((*case, target)) for target in targets]
+        for name, case in rows.items()
+        if any((*case, target) in newest for target in targets)
+    }
+    return "\n".join(
+        [
+            f"Reached at the end of {one['steps']} steps on CIFAR-10, over {len(one['seeds'])} seeds, "
+            f"{one['device']}, {one['date'][:10]}.",
+            "`python benchmarks/ranges.py --images FOLDER` repeats it.",
+            "",
+            f"| target | {' | '.join(f'{target:g} dB' for target in targets)} |",
+            f"|---|{'--:|' * len(targets)}",
+            *(f"| {name} | {' | '.join(map(_reached, found))} |" for name, found in told.items()),
+            "",
+        ]
+    )
+
+
+def _reached(line: dict[str, Any] | None) -> str:
+    if line is None:
+        return ""
+    low, high = min(line["reached_db"]), max(line["reached_db"])
+    return f"{low:.1f} to {high:.1f}"
 
 
 if __name__ == "__main__":

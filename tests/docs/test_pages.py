@@ -54,3 +54,10 @@ def test_tables_are_rendered_from_the_results() -> None:
         [sys.executable, ROOT / "benchmarks" / "render.py", "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("script", ["render_reinforce.py", "render_data_quality.py"])
+def test_pages_on_data_are_rendered_from_the_results(script: str) -> None:
+    command = [sys.executable, ROOT / "benchmarks" / script, "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

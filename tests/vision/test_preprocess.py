@@ -104,3 +104,10 @@ def test_a_description_is_json_and_enough():
 def test_settings_out_of_range_are_refused(name: str, value: object):
     with pytest.raises(RecipeError, match=name):
         replace(Preprocess(), **{name: value})
+
+
+def test_pixels_come_back_from_what_was_made_of_them() -> None:
+    pixels = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8)
+    assert torch.equal(Preprocess().pixels_of(Preprocess().normalise(pixels)), pixels)
+    grey = Preprocess(channels=1, mean=(0.3,), std=(0.1,))
+    assert torch.equal(grey.pixels_of(grey.normalise(pixels[:, :1])), pixels[:, :1])

@@ -82,14 +82,12 @@ class Preprocess:
 
     def normalise(self, pixels: UInt8[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
         """The numeric half: 8-bit pixels to float32, each channel with its mean and deviation."""
-        mean = torch.tensor(self.mean)[:, None, None]
-        std = torch.tensor(self.std)[:, None, None]
+        mean, std = self._statistics(pixels.device)
         return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
     def pixels_of(self, image: Float[Tensor, "*batch c h w"]) -> UInt8[Tensor, "*batch c h w"]:
         """The 8-bit pixels that `normalise` was given: its inverse, rounded."""
-        mean = torch.tensor(self.mean, device=image.device)[:, None, None]
-        std = torch.tensor(self.std, device=image.device)[:, None, None]
+        mean, std = self._statistics(image.device)
         return (image.detach().float() * std + mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
 
     def describe(self) -> dict[str, object]:
@@ -132,6 +130,10 @@ class Preprocess:
             crop=float(cast(float, description["crop"])),
             channels=cast(int, description["channels"]),
         )
+
+    def _statistics(self, device: torch.device) -> tuple[Float[Tensor, "c 1 1"], Float[Tensor, "c 1 1"]]:
+        mean, std = torch.tensor([self.mean, self.std], device=device)[..., None, None]
+        return mean, std
 
     @property
     def _short_px(self) -> int:
