@@ -116,7 +116,10 @@ def _task(
     if recipe.ranges.target_db is not None:
         ranges = LearnedRanges([operation_named(name) for name in recipe.ranges.operations])
         target = DecibelTarget(
-            end_db=recipe.ranges.target_db, start_db=recipe.ranges.start_db, steps=recipe.schedule.steps
+            end_db=recipe.ranges.target_db,
+            start_db=recipe.ranges.start_db,
+            # The rest is for the ranges to come to rest.
+            steps=max(1, recipe.schedule.steps * 4 // 5),
         )
         gradient = recipe.ranges.task_gradient
         task = WithLearnedRanges(task, ranges, preprocess, target, task_gradient=gradient)
