@@ -175,7 +175,27 @@ def test_views_that_cannot_be_repeated_are_refused(pictures: Path, model: Path, 
         run(*record, "--set", "augment.auto_augment=true")
     with pytest.raises(RecipeError, match="growing sizes"):
         run(*record, "--set", "sizes=((0,16),)")
+    with pytest.raises(RecipeError, match="recording learns nothing"):
+        run(*record, "--set", "ranges.target_db=20")
     assert not (tmp_path / "t").exists()
+
+
+def test_a_table_is_not_trained_on_with_other_views(pictures: Path, table: Path, tmp_path: Path) -> None:
+    train = "train", pictures, "--table", table, "--out", tmp_path / "run", "--workers", 0, *SHORT
+    with pytest.raises(RecipeError, match="AutoAugment"):
+        run(*train, "--set", "augment.auto_augment=true")
+    with pytest.raises(RecipeError, match="growing sizes"):
+        run(*train, "--set", "sizes=((0,16),)")
+
+
+def test_workers_record_the_same(pictures: Path, model: Path, table: Path, tmp_path: Path) -> None:
+    settings = "--set", "augment.flip=true", "--set", "augment.rand_augment=5"
+    sizes = "--draws", 4, "--top-k", 2, "--workers", 2
+    recorded = run(
+        "reinforce", pictures, "--teacher", model, *sizes, *settings, "--out", tmp_path / "t", "--json"
+    )
+    told = json.loads(recorded)
+    assert told["fingerprint"] == open_table(table).fingerprint
 
 
 class Bright(nn.Module):

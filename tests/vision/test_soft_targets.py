@@ -51,3 +51,8 @@ def test_labels_as_targets_give_the_cross_entropy() -> None:
 def test_more_targets_than_logits_are_refused() -> None:
     with pytest.raises(ShapeError, match="list 4 classes, expected at most 3"):
         sparse_kl(torch.randn(2, 3), random_targets(2, 9, 4)[0])
+
+
+def test_a_mixed_label_does_not_fit_into_one_class() -> None:
+    with pytest.raises(ShapeError, match="cannot hold the label of a mixed picture"):
+        SoftTargets.of_labels(torch.tensor([[0.6, 0.4, 0.0]]), 1)

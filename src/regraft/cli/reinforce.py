@@ -104,7 +104,7 @@ def record(
     with progress_bar() as bar:
         table = record_table(
             out,
-            views_of(resolved, samples, seed=seed, workers=workers),
+            views_of(resolved, samples, seed=seed),
             taught,
             num_draws=draws,
             top_k=top_k,

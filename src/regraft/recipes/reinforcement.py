@@ -9,7 +9,6 @@ from regraft.recipes.augmentation import picture_augment, variation_of
 from regraft.recipes.preprocessing import framing_of
 from regraft.recipes.recipe import Augmentation, Recipe
 from regraft.tables.table import Table
-from regraft.vision.batches import MEMORY_BYTES
 from regraft.vision.data import ImageSet, identity
 from regraft.vision.recorded import Recorded
 from regraft.vision.reinforce import describe_views
@@ -20,12 +19,25 @@ SETTINGS = "recipe"
 DECISIVE = ("augment", "size_px", "crop", "interpolation", "channels")
 
 
-def views_of(recipe: Recipe, samples: ImageSet, *, seed: int, workers: int = 0) -> Views:
+def views_of(recipe: Recipe, samples: ImageSet, *, seed: int) -> Views:
     """The views that a recipe shows of some pictures, to be recorded.
+
+    Nothing is kept in memory: a recording comes to each picture once, for all of its views.
 
     Raises:
         RecipeError: They cannot be repeated, or have several sizes.
     """
+    _check_repeatable(recipe)
+    if recipe.ranges.target_db is not None:
+        raise RecipeError(
+            f"ranges.target_db is {recipe.ranges.target_db:g}, but recording learns nothing; expected none.",
+            hint="Learn ranges first, with regraft train, and record with --policy.",
+        )
+    return Views(samples, framing_of(recipe), variation_of(recipe), seed, memory_bytes=0)
+
+
+def _check_repeatable(recipe: Recipe) -> None:
+    """Refuse views that no table can be about."""
     if picture_augment(recipe) is not None:
         raise RecipeError(
             "AutoAugment's draws cannot be recorded; expected augment.auto_augment to be off.",
@@ -36,9 +48,6 @@ def views_of(recipe: Recipe, samples: ImageSet, *, seed: int, workers: int = 0) 
             f"The recipe shows pictures of growing sizes, {recipe.sizes}; a table is of one size.",
             hint="--set sizes=()",
         )
-    return Views(
-        samples, framing_of(recipe), variation_of(recipe), seed, memory_bytes=MEMORY_BYTES, workers=workers
-    )
 
 
 def settings_of(recipe: Recipe) -> dict[str, object]:
@@ -79,6 +88,7 @@ def targets_of(recipe: Recipe, samples: ImageSet, table: Table, *, seed: int) ->
             "views; if ranges then change a view, its answer is about another picture.",
             hint="Learn ranges first, record a table with --policy POLICY, and train on that.",
         )
+    _check_repeatable(recipe)
     view_seed = int(table.origin["views"]["seed"])
     views = Views(samples, framing_of(recipe), variation_of(recipe), view_seed, memory_bytes=0)
     table.require({"views": describe_views(views)})

@@ -74,6 +74,11 @@ def record(
 def _columns(views: Views, top_k: int, *, explicit: bool) -> dict[str, Column]:
     num_classes = len(views.samples.classes)
     columns: dict[str, Column] = {ANSWERS: TopK(min(top_k, num_classes), num_classes)}
+    if explicit and not views.variation.dtype.itemsize:
+        raise RecipeError(
+            "The views have no parameters to store: nothing about them is random.",
+            hint="Leave explicit out, or vary the views.",
+        )
     if explicit:
         columns[PARAMETERS] = Bytes(views.variation.dtype.itemsize)
     return columns

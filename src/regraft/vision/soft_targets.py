@@ -35,9 +35,18 @@ class SoftTargets:
 
     @classmethod
     def of_labels(cls, labels: Int[Tensor, " b"] | Float[Tensor, "b n"], k: int) -> "SoftTargets":
-        """Labels, or shares of at most k classes where samples were mixed, as targets of k classes."""
+        """Labels, or shares of at most k classes where samples were mixed, as targets of k classes.
+
+        Raises:
+            ShapeError: More than k classes have a share.
+        """
         if labels.ndim == 2:
             shares, ids = labels.topk(k, dim=1)
+            if bool((shares.sum(1) < labels.sum(1) - 1e-4).any()):
+                raise ShapeError(
+                    f"Targets of {k} classes cannot hold the label of a mixed picture, which has two.",
+                    hint="Record with top_k of 2 or more, or train with imitation.share=1.",
+                )
             return cls(ids, shares, torch.zeros(len(labels)))
         ids = labels[:, None].expand(-1, k)
         certain = torch.zeros(len(labels), k)
