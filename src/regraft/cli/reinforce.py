@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from regraft.vision.data import ImageSet
 
 DEFAULT = "record"
+DEFAULT_WORKERS = 2
+"""Of a cluster, where --workers does not say."""
 
 
 class RecordsByDefault(TyperGroup):
@@ -79,7 +81,9 @@ def record(
     max_bad_share: Annotated[
         float, typer.Option(help="Largest share of unreadable pictures to go on with.")
     ] = 0.05,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make views.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that make views; with --on ray, workers in all, or 2.")
+    ] = 0,
     on: Annotated[Machine, typer.Option(help="Where the teacher works.")] = Machine.HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -191,9 +195,10 @@ def _executor(on: Machine, workers: int) -> "Executor":
         from regraft.vision.blocks import Here
 
         return Here(workers)
+    from regraft.data.on_ray import Cluster
     from regraft.vision.blocks_on_ray import OnRay
 
-    return OnRay()
+    return OnRay(Cluster(num_workers=workers or DEFAULT_WORKERS))
 
 
 def echo_table(table: "Table", as_json: bool) -> None:
