@@ -1,6 +1,6 @@
 """Whether learned ranges reach the target they are given.
 
-    OMP_NUM_THREADS=1 python benchmarks/ranges.py --images /work/data/train [--steps 500]
+    OMP_NUM_THREADS=1 python benchmarks/ranges.py --images FOLDER [--steps 500]
 
 A network of one convolution is trained beside the ranges, on pictures of 32 pixels, while the target goes
 from 40 dB to its end in four fifths of the steps. Expected beforehand: the mean error over held-out pictures

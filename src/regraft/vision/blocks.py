@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int, UInt8
 from torch import Tensor
 
 from regraft.augment import codec
+from regraft.augment.protocol import Params
 from regraft.errors import RecipeError, SampleError
 from regraft.tables.columns import Column
 from regraft.tables.topk import TopK
@@ -61,7 +62,17 @@ class ViewBlocks:
         Raises:
             SampleError: A picture of it cannot be read.
         """
-        viewed = self.views(*self.rows(number))
+        return self.show(number, self.views.sample(*self.rows(number)))
+
+    def show(self, number: int, params: Params) -> UInt8[Tensor, "n c s s"]:
+        """The views of block `number` that `params` describe.
+
+        Raises:
+            SampleError: A picture of it cannot be read.
+        """
+        indices, draws = self.rows(number)
+        seeds, size_px = self.views.seeds(indices, draws), self.views.preprocess.size_px
+        viewed = self.views.show(indices, params, seeds, size_px)
         if viewed.bad:
             raise SampleError(
                 f"A picture turned bad: {next(iter(viewed.bad.values()))}",

@@ -5,7 +5,7 @@ most likely classes and what is left. Students read it in place of asking the te
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from regraft.tables.columns import Bytes, Column
 from regraft.tables.record import Recorder
 from regraft.tables.table import Table
 from regraft.tables.topk import TopK
-from regraft.vision.blocks import ANSWERS, PARAMETERS, Blocks, Executor, Here, ViewBlocks
+from regraft.vision.blocks import ANSWERS, PARAMETERS, Blocks, Executor, Here, Records, ViewBlocks
 from regraft.vision.data import ImageSet, identity
 from regraft.vision.teachers import Teacher
 from regraft.vision.views import Views
@@ -60,12 +60,37 @@ def record(
     seen = ViewBlocks(views, num_draws)
     blocks = Blocks(seen, teacher, _columns(views, top_k, explicit=explicit))
     ids = [views.samples.ids[index] for index in views.order]
-    num_rows = len(ids) * num_draws
-    origin = origin_of(views, teacher) | dict(notes or {})
-    with Recorder(out, ids=ids, num_draws=num_draws, columns=blocks.columns, origin=origin) as recorder:
-        first = math.ceil(recorder.num_rows / (seen.pictures_per_block * num_draws))
+    origin = origin_of(views, teacher.fingerprint) | dict(notes or {})
+    recorder = Recorder(out, ids=ids, num_draws=num_draws, columns=blocks.columns, origin=origin)
+    rows_per_block = seen.pictures_per_block * num_draws
+    return filled(
+        recorder,
+        rows_per_block,
+        lambda first: run(blocks, range(first, len(seen))),
+        len(ids) * num_draws,
+        watch,
+    )
+
+
+def filled(
+    recorder: Recorder,
+    rows_per_block: int,
+    blocks_from: Callable[[int], Iterator[Records]],
+    num_rows: int,
+    watch: Callable[[int, int], None],
+) -> Table:
+    """The table of a recording, once the blocks that it lacks are made and appended.
+
+    Args:
+        recorder: Closed afterwards.
+        rows_per_block: Rows of every block but the last.
+        blocks_from: Makes the records of the blocks from a number on.
+        num_rows: Of the whole table.
+        watch: Told how many rows are done, of how many.
+    """
+    with recorder:
         watch(recorder.num_rows, num_rows)
-        for records in run(blocks, range(first, len(seen))):
+        for records in blocks_from(math.ceil(recorder.num_rows / rows_per_block)):
             recorder.append(records)
             watch(recorder.num_rows, num_rows)
         return recorder.seal()
@@ -100,13 +125,13 @@ def check_teacher(teacher: Teacher, samples: ImageSet) -> None:
         )
 
 
-def origin_of(views: Views, teacher: Teacher) -> dict[str, object]:
+def origin_of(views: Views, teacher: str) -> dict[str, object]:
     """What a table is made of, as JSON: pictures, views, teacher, and the versions that replay them."""
     return {
         "pictures": identity(views.samples),
         "classes": list(views.samples.classes),
         "views": describe_views(views),
-        "teacher": teacher.fingerprint,
+        "teacher": teacher,
         "versions": versions(),
     }
 

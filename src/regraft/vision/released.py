@@ -12,12 +12,11 @@ from regraft.errors import RecipeError
 from regraft.tables.record import Recorder
 from regraft.tables.table import Table
 from regraft.vision.crops import Flip, PadCrop, RandomResizedCrop
-from regraft.vision.data import identity
 from regraft.vision.erasing import RandomErase
 from regraft.vision.headers import read_headers
 from regraft.vision.mixing import Mix
 from regraft.vision.rand_augment import RandAugment
-from regraft.vision.reinforce import describe_views, versions
+from regraft.vision.reinforce import filled, origin_of
 from regraft.vision.released_blocks import ReleasedBlocks
 from regraft.vision.released_checks import check_count, read_otherwise
 from regraft.vision.released_config import Pipeline
@@ -78,27 +77,21 @@ def import_released(
     order = folder_order(samples)
     headers = read_headers([Path(str(source)) for source in samples.sources], workers=workers)
     blocks = ReleasedBlocks(released, views, order, headers)
-    origin = {
-        "pictures": identity(samples),
-        "classes": list(samples.classes),
-        "views": describe_views(views),
-        "teacher": IMPORTED,
-        "versions": versions(),
+    origin = origin_of(views, IMPORTED) | {
         "released": released.config,
         READ_OTHERWISE: read_otherwise(samples, headers, largest_odd_share),
         **(notes or {}),
     }
     ids = [samples.ids[index] for index in views.order]
-    num_rows = len(ids) * released.num_draws
-    with Recorder(
-        out, ids=ids, num_draws=released.num_draws, columns=blocks.columns, origin=origin
-    ) as recorder:
-        first = -(-recorder.num_rows // blocks.rows_per_block)
-        watch(recorder.num_rows, num_rows)
-        for records in in_processes(blocks, range(first, len(blocks)), workers):
-            recorder.append(records)
-            watch(recorder.num_rows, num_rows)
-        return recorder.seal()
+    num_draws = released.num_draws
+    recorder = Recorder(out, ids=ids, num_draws=num_draws, columns=blocks.columns, origin=origin)
+    return filled(
+        recorder,
+        blocks.rows_per_block,
+        lambda first: in_processes(blocks, range(first, len(blocks)), workers),
+        len(ids) * num_draws,
+        watch,
+    )
 
 
 def _check_fits(pipeline: Pipeline, views: Views) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from regraft.errors import RecipeError, SampleError
+from regraft.errors import RecipeError
 from regraft.tables.table import Table
 from regraft.vision.blocks import ANSWERS, Blocks, ViewBlocks
 from regraft.vision.data import identity
@@ -82,10 +82,7 @@ def _compared(table: Table, blocks: Blocks, number: int) -> Float[np.ndarray, "3
     views = blocks.seen.views
     ranks = table.ranks_of([views.samples.ids[index] for index in indices])
     params = stored_parameters(table, ranks, draws, views.sample(indices, draws))
-    viewed = views.show(indices, params, views.seeds(indices, draws), views.preprocess.size_px)
-    if viewed.bad:
-        raise SampleError(f"A picture turned bad: {next(iter(viewed.bad.values()))}")
-    told = blocks.ask(viewed.pixels)
+    told = blocks.ask(blocks.seen.show(number, params))
     stored, anew = table.read(ANSWERS, ranks, draws), blocks.column.encode(told)
     both = [_divergence(told, blocks.column.decode(records).dense()) for records in (stored, anew)]
     return np.stack([(stored == anew).astype(np.float64), *both])
