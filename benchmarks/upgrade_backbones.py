@@ -165,9 +165,10 @@ def grow(
     epochs: float,
     peak_lr: float,
     variation: Variation,
+    batch: int = BATCH,
 ) -> None:
     task.model.to(memory_format=torch.channels_last)
-    steps = int(epochs * len(samples)) // BATCH
+    steps = int(epochs * len(samples)) // batch
     schedule = Schedule(
         steps=steps,
         peak_lr=peak_lr,
@@ -176,7 +177,7 @@ def grow(
         checkpoint_every=200,
         seed=seed,
     )
-    batches = ImageBatches(samples, Order(len(samples), BATCH, seed), PREPROCESS, variation=variation)
+    batches = ImageBatches(samples, Order(len(samples), batch, seed), PREPROCESS, variation=variation)
     optimizer = torch.optim.SGD(param_groups(task.model), lr=peak_lr, momentum=0.9, nesterov=True)
     recipe = {"steps": steps, "seed": seed, "num_samples": len(samples), "peak_lr": peak_lr}
     fabric = processes.launch(precision="bf16-mixed")

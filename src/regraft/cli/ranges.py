@@ -71,6 +71,10 @@ def sweep(
         workers=workers,
         fabric=fabric,
     )
+    if not fabric.is_global_zero:
+        return
+    for notice in (*pictures.inspections, *found.left_out):
+        typer.echo(str(notice), err=True)
     write_sweep_page(out / "sweep.html", found)
     echo_json(found.to_json()) if as_json else _echo(found, out)
 

@@ -85,6 +85,9 @@ def record(
         int, typer.Option(min=0, help="Processes that make views; with --on ray, workers in all, or 2.")
     ] = 0,
     on: Annotated[Machine, typer.Option(help="Where the teacher works.")] = Machine.HERE,
+    gpus: Annotated[
+        float, typer.Option(min=0, help="With --on ray, GPUs of each worker; may be a fraction.")
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask a teacher about many views of each training picture, and store its answers in OUT.
@@ -114,7 +117,7 @@ def record(
             top_k=top_k,
             explicit=explicit,
             notes={SETTINGS: settings_of(resolved)},
-            run=_executor(on, workers),
+            run=_executor(on, workers, gpus),
             watch=partial(bar, "asking the teacher"),
         )
     echo_table(table, as_json)
@@ -127,6 +130,9 @@ def verify(
     teacher: Teachers,
     held_out: HeldOut = None,
     share: Annotated[float, typer.Option(help="Share of the table to ask about again.")] = 0.001,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the choice; without one it is another share each time.")
+    ] = None,
     tolerance: Annotated[
         float, typer.Option(help="Largest mean divergence, in nats, beyond what storing loses.")
     ] = 0.01,
@@ -139,6 +145,8 @@ def verify(
 
     Exits with 1 if what it says now is not what is stored.
     """
+    import secrets
+
     from regraft.errors import TableError
     from regraft.recipes.catalogue import find_recipe
     from regraft.recipes.reinforcement import views_of, with_views_of
@@ -152,16 +160,18 @@ def verify(
     recipe = with_views_of(find_recipe("mobileone_mini"), opened)
     views = views_of(recipe, samples, seed=opened.origin["views"]["seed"])
     taught = load_teachers(teacher, samples.classes)
+    seed = secrets.randbelow(2**32) if seed is None else seed
     with progress_bar() as bar:
-        found = ask_again(opened, views, taught, share=share, watch=partial(bar, "asking again"))
+        found = ask_again(opened, views, taught, share=share, seed=seed, watch=partial(bar, "asking again"))
     if as_json:
-        echo_json(asdict(found) | {"excess_kl": found.excess})
+        echo_json(asdict(found) | {"excess_kl": found.excess, "seed": seed})
     else:
+        who = "the teacher that was recorded" if found.same_teacher else "ANOTHER teacher than was recorded"
         echo(
-            f"{found.num_rows:,} of {opened.num_rows:,} views asked about again: {found.share_equal:.1%} of "
-            f"the records are the same to the bit.\nDivergence from what the teacher says now: "
-            f"{found.mean_kl:.4f} nats on average (worst {found.worst_kl:.4f}), of which storing loses "
-            f"{found.mean_kl_of_storing:.4f}."
+            f"{found.num_rows:,} of {opened.num_rows:,} views asked about again (--seed {seed}), of {who}: "
+            f"{found.share_equal:.1%} of the records are the same to the bit.\n"
+            f"Divergence from what the teacher says now: {found.mean_kl:.4f} nats on average "
+            f"(worst {found.worst_kl:.4f}), of which storing loses {found.mean_kl_of_storing:.4f}."
         )
     if not found.excess <= tolerance:
         raise TableError(
@@ -190,15 +200,17 @@ def _training_pictures(data: Path, held_out: Path | None, max_bad_share: float) 
     return found.train
 
 
-def _executor(on: Machine, workers: int) -> "Executor":
+def _executor(on: Machine, workers: int, gpus: float) -> "Executor":
     if on is Machine.HERE:
+        if gpus:
+            raise typer.BadParameter("--gpus is for --on ray; here the teacher takes a GPU by itself.")
         from regraft.vision.blocks import Here
 
         return Here(workers)
     from regraft.data.on_ray import Cluster
     from regraft.vision.blocks_on_ray import OnRay
 
-    return OnRay(Cluster(num_workers=workers or DEFAULT_WORKERS))
+    return OnRay(Cluster(num_workers=workers or DEFAULT_WORKERS, num_gpus=gpus))
 
 
 def echo_table(table: "Table", as_json: bool) -> None:

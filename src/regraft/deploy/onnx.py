@@ -49,13 +49,25 @@ def write(
 
 
 def load(path: Path) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs the file in ONNX Runtime on the CPU, with as many threads as torch has."""
+    """Return a function that runs the file in ONNX Runtime on the CPU, with as many threads as torch has.
+
+    Raises:
+        WeightsError: ONNX Runtime cannot run the file, or it has more than one input or output.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (signature,) = session.get_inputs()
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no other parent
+        raise WeightsError(f"ONNX Runtime cannot run {path}: {error}") from error
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if (len(inputs), len(outputs)) != (1, 1):
+        raise WeightsError(
+            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each."
+        )
+    signature = inputs[0]
     sizes = [size if isinstance(size, int) else None for size in signature.shape]
 
     def run(x: Tensor) -> Tensor:
@@ -71,6 +83,23 @@ def read_metadata(path: Path) -> dict[str, str]:
     import onnx
 
     return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Files beside an ONNX file that hold weights which are not in it, sorted; `write` makes none.
+
+    Where a file lies is said by its initializers (ONNX specification, "External Tensor Data").
+    """
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    named = {
+        entry.value
+        for tensor in graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return [path.parent / name for name in sorted(named)]
 
 
 def _check_size(model: nn.Module) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regraft.deploy import onnx
 from regraft.errors import WeightsError
+from regraft.nn.device import best_device
 from regraft.vision.inference import Classifier, logits_of
 from regraft.vision.modelfile import ModelCard, load_model
 
@@ -40,7 +41,7 @@ def load_classifier(file: Path) -> FileClassifier:
         loaded = _load_onnx(file)
     else:
         model, card = load_model(file)
-        loaded = FileClassifier(card, model.to("cuda" if torch.cuda.is_available() else "cpu"))
+        loaded = FileClassifier(card, model.to(best_device()))
     if not loaded.card.num_classes:
         raise WeightsError(f"{file} is of a model without classes; expected a classifier.")
     return loaded

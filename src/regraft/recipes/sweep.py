@@ -1,6 +1,7 @@
 """How strongly to vary pictures: one scalar, searched in a straight line (RangeAugment, arXiv 2212.10553)."""
 
 import json
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,14 +17,17 @@ from regraft.nn.reparam import fuse
 from regraft.recipes.evaluation import random_subset
 from regraft.recipes.recipe import Recipe
 from regraft.recipes.training import grow
+from regraft.train import processes
 from regraft.train.journal import Watcher, read_events
 from regraft.vision.corruption_errors import corruption_errors
 from regraft.vision.corruptions import CORRUPTIONS, load_corruptions
 from regraft.vision.data import ImageSet
+from regraft.vision.left_out import LeftOut
 from regraft.vision.modelfile import load_model
 
 TARGETS_DB = (40.0, 30.0, 20.0, 10.0)
 NOT_VARIED = "not varied"
+TRIAL = "trial.json"
 SEVERITIES = (1, 3, 5)
 NUM_CORRUPTED = 500
 Bar = Callable[[], AbstractContextManager[Callable[[str, int, int], object]]]
@@ -40,8 +44,8 @@ class Trial:
     """The ratio over the last batches."""
     top1: float
     """Share of held-out pictures named right, in [0, 1]."""
-    nll: float
-    """Their mean loss, in nats."""
+    nll: float | None
+    """Their mean loss, in nats; `None` if it was not finite."""
     corrupted_top1: float | None
     """Share of corrupted ones named right, over fifteen corruptions; `None` if that was not asked for."""
     run: str
@@ -59,6 +63,8 @@ class Sweep:
 
     trials: tuple[Trial, ...]
     """The weakest first, beginning with none at all."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Pictures that turned bad, run by run where there were any."""
 
     @property
     def best(self) -> Trial:
@@ -97,7 +103,7 @@ def sweep(
         watchers: Who follows each training.
         bar: Opened while pictures are corrupted; `None` shows nothing.
         workers: Processes that prepare pictures which do not fit into memory.
-        fabric: As in `grow`.
+        fabric: As in `grow`; under `torchrun` the first process corrupts and writes.
 
     Raises:
         RecipeError: No target, one twice, or one out of range.
@@ -108,44 +114,49 @@ def sweep(
         raise RecipeError(f"The targets are {list(targets_db)}, expected one or more, each once.")
     if corrupt:
         load_corruptions()
+    fabric = fabric or processes.launch(precision=recipe.precision)
     recipes = {
         target: replace(recipe, ranges=replace(recipe.ranges, target_db=target))
         for target in (None, *sorted(targets_db, reverse=True))
     }
     trials: list[Trial] = []
+    left_out: list[LeftOut] = []
     for target, chosen in recipes.items():
         run = out / ("not_varied" if target is None else f"{target:g}dB")
-        grow(chosen, samples, held_out, run, workers=workers, watchers=watchers, fabric=fabric)
-        trials.append(_judged(target, run, held_out, bar, corrupt=corrupt))
-    found = Sweep(trials=tuple(trials))
-    with replacing(out / "sweep.json") as temporary:
-        temporary.write_text(json.dumps(found.to_json(), indent=2) + "\n")
+        left_out.append(
+            grow(chosen, samples, held_out, run, workers=workers, watchers=watchers, fabric=fabric)
+        )
+        processes.only_first(fabric, partial(_judge, target, run, held_out, bar, corrupt=corrupt))
+        trials.append(Trial(**json.loads((run / TRIAL).read_bytes())))
+    found = Sweep(trials=tuple(trials), left_out=tuple(filter(len, left_out)))
+    processes.only_first(fabric, lambda: _write(out / "sweep.json", found.to_json()))
     return found
 
 
-def _judged(
-    target_db: float | None, run: Path, held_out: ImageSet, bar: Bar | None, *, corrupt: bool
-) -> Trial:
-    """The trial of a finished run; what was corrupted for it before is not corrupted again."""
-    path = run / "trial.json"
-    if path.exists() and (known := _known(json.loads(path.read_bytes()), corrupt=corrupt)):
-        return known
+def _judge(target_db: float | None, run: Path, held_out: ImageSet, bar: Bar | None, *, corrupt: bool) -> None:
+    """Write the trial of a finished run; what was corrupted for it before is not corrupted again."""
+    path = run / TRIAL
+    if path.exists() and _suffices(json.loads(path.read_bytes()), corrupt=corrupt):
+        return
     last = read_events(run)[-1].evaluation
     trial = Trial(
         target_db=target_db,
         reached_db=last.get("range_psnr_db"),
         top1=last["top1"],
-        nll=last["nll"],
+        nll=last["nll"] if math.isfinite(last["nll"]) else None,
         corrupted_top1=_corrupted_top1(run, held_out, bar) if corrupt else None,
         run=str(run),
     )
+    _write(path, asdict(trial))
+
+
+def _suffices(fields: Mapping[str, Any], *, corrupt: bool) -> bool:
+    return not corrupt or fields["corrupted_top1"] is not None
+
+
+def _write(path: Path, fields: Mapping[str, object]) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(asdict(trial), indent=2) + "\n")
-    return trial
-
-
-def _known(fields: Mapping[str, Any], *, corrupt: bool) -> Trial | None:
-    return None if corrupt and fields["corrupted_top1"] is None else Trial(**fields)
+        temporary.write_text(json.dumps(fields, indent=2, allow_nan=False) + "\n")
 
 
 def _corrupted_top1(run: Path, held_out: ImageSet, bar: Bar | None) -> float:

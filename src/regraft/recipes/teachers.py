@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.errors import MissingExtra, RecipeError, WeightsError
+from regraft.nn.device import best_device
 from regraft.nn.reparam import fuse, is_fused
 from regraft.recipes.classes import match_classes
 from regraft.recipes.classifiers import load_classifier
 from regraft.vision.modelfile import load_model
 from regraft.vision.preprocess import Preprocess
-from regraft.vision.teachers import Ensemble, Judge, Teacher, fingerprint_of_file, judge_of
+from regraft.vision.teachers import Ensemble, Judge, Teacher, fingerprint_of_files, judge_of
 
 TIMM = "timm:"
 
@@ -56,9 +57,14 @@ def load_teachers(names: Sequence[str], classes: Sequence[str]) -> Teacher:
         WeightsError: A file cannot be read, or its classes are not known.
         SampleError: A teacher does not know a class.
         RecipeError: There is no teacher.
+        ShapeError: A teacher does not answer as its labels say.
         MissingExtra: timm is not installed.
     """
     teachers = [_load(name, classes) for name in names]
+    for teacher in teachers:
+        size_px = teacher.preprocess.size_px
+        # What does not work is better found out now, on a black picture, than in the first block.
+        teacher(torch.zeros(1, teacher.preprocess.channels, size_px, size_px, dtype=torch.uint8))
     return teachers[0] if len(teachers) == 1 else Ensemble(teachers)
 
 
@@ -74,7 +80,7 @@ def _load(name: str, classes: Sequence[str]) -> Judge:
         return _from_onnx(file, classes)
     model, card = load_model(file)
     model = model if is_fused(model) else fuse(model)
-    judge = judge_of(model.to(_device()).to(memory_format=torch.channels_last), card.preprocess)
+    judge = judge_of(model.to(best_device()).to(memory_format=torch.channels_last), card.preprocess)
     return _for_classes(judge, classes, card.labels, card.num_classes)
 
 
@@ -87,26 +93,34 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Judge:
     else:
         preprocess, labels = _described(file)
         num_classes = len(labels) or len(classes)
-    judge = Judge(Loaded(onnx.load, file), preprocess, fingerprint_of_file(file, preprocess))
+    # First loaded, because what is no ONNX file is said best there.
+    loaded = Loaded(onnx.load, file)
+    files = [file, *onnx.weight_files(file)]
+    judge = Judge(loaded, preprocess, fingerprint_of_files(files, preprocess))
     return _for_classes(judge, classes, labels, num_classes)
 
 
 def _from_torchscript(file: Path, classes: Sequence[str]) -> Judge:
     preprocess, labels = _described(file)
-    judge = Judge(
-        Loaded(_load_torchscript, file), preprocess, fingerprint_of_file(file, preprocess), device=_device()
-    )
+    loaded = Loaded(_load_torchscript, file)
+    judge = Judge(loaded, preprocess, fingerprint_of_files([file], preprocess))
     return _for_classes(judge, classes, labels, len(labels) or len(classes))
 
 
 def _load_torchscript(file: Path) -> Callable[[Tensor], Tensor]:
+    device = best_device()
     with warnings.catch_warnings():
         # TorchScript is on its way out, as torch says each time; files of it are still about.
         warnings.simplefilter("ignore")
         try:
-            return torch.jit.load(file, map_location=_device()).eval()
+            model: nn.Module = torch.jit.load(file, map_location=device).eval()
         except RuntimeError as error:
             raise WeightsError(f"{file} is not a TorchScript file: {str(error).splitlines()[0]}") from error
+
+    def answer(image: Tensor) -> Tensor:
+        return model(image.to(device))
+
+    return answer
 
 
 def _from_timm(name: str, classes: Sequence[str]) -> Judge:
@@ -121,7 +135,15 @@ def _from_timm(name: str, classes: Sequence[str]) -> Judge:
     if weights and not Path(weights).is_file():
         raise WeightsError(f"There is no file {weights}.")
     num_classes = len(classes) if weights else None
-    model = timm.create_model(name, pretrained=not weights, checkpoint_path=weights, num_classes=num_classes)
+    try:
+        model = timm.create_model(
+            name, pretrained=not weights, checkpoint_path=weights, num_classes=num_classes
+        )
+    except RuntimeError as error:  # torch's word for weights of other shapes
+        raise WeightsError(
+            f"{weights or 'timm'} has no weights for {name} with {len(classes)} classes: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
     config = resolve_model_data_config(model)
     preprocess = Preprocess(
         config["input_size"][-1],
@@ -131,15 +153,15 @@ def _from_timm(name: str, classes: Sequence[str]) -> Judge:
         config["crop_pct"],
         config["input_size"][0],
     )
-    judge = judge_of(model.to(_device()), preprocess)
+    judge = judge_of(model.to(best_device()), preprocess)
     return _for_classes(judge, classes, (), len(classes))
 
 
 def _for_classes(judge: Judge, classes: Sequence[str], labels: Sequence[str], num_classes: int) -> Judge:
     """The teacher's answers for the pictures' classes, in their order."""
     if not labels:
-        # Without names the numbers must be the folder's; the count is checked with the first answers.
-        return judge
+        # Without names the numbers must be the folder's.
+        return Judge(judge.classifier, judge.preprocess, judge.fingerprint, num_logits=len(classes))
     columns = match_classes(classes, labels, num_classes).columns
     return Judge(
         judge.classifier,
@@ -147,7 +169,7 @@ def _for_classes(judge: Judge, classes: Sequence[str], labels: Sequence[str], nu
         judge.fingerprint,
         labels=classes,
         columns=None if columns == tuple(range(num_classes)) else columns,
-        device=judge.device,
+        num_logits=num_classes,
     )
 
 
@@ -160,6 +182,8 @@ def _described(file: Path) -> tuple[Preprocess, tuple[str, ...]]:
         )
     try:
         told = json.loads(beside.read_bytes())
+        if not isinstance(told, dict):
+            raise TypeError(f"it is a {type(told).__name__}, expected an object")
         return Preprocess.from_description(told), tuple(told.get("labels", ()))
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{beside} cannot be read: {error}.") from error
@@ -167,7 +191,3 @@ def _described(file: Path) -> tuple[Preprocess, tuple[str, ...]]:
 
 def _beside(file: Path) -> Path:
     return file.with_suffix(file.suffix + ".json")
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -14,7 +14,7 @@ from regraft.data.stream import Order
 from regraft.errors import RecipeError, SampleError
 from regraft.recipes.augmentation import picture_augment, variation_of
 from regraft.recipes.preprocessing import framing_of, preprocessing_of
-from regraft.recipes.recipe import Recipe
+from regraft.recipes.recipe import Imitation, Recipe
 from regraft.recipes.reinforcement import targets_of
 from regraft.tables.table import Table
 from regraft.train import processes
@@ -70,11 +70,17 @@ def grow(
 
     Raises:
         SampleError: Nothing is held out.
+        RecipeError: The recipe says how to imitate, and there is no table.
         RunError: The run directory belongs to another recipe or other pictures.
         RegraftError: As `train.fit` and `vision.batches` do.
     """
     if not len(held_out):
         raise SampleError("There are no held-out pictures; expected some to judge the network by.")
+    if table is None and recipe.imitation != Imitation():
+        raise RecipeError(
+            f"The recipe says how to learn from a table, {recipe.imitation}, and there is none.",
+            hint="--table TABLE, or leave imitation as it is.",
+        )
     fabric = fabric or processes.launch(precision=recipe.precision)
     preprocess = preprocessing_of(recipe)
     left_out = LeftOut(run / "left_out.jsonl")
@@ -110,7 +116,13 @@ def _task(
     groups = param_groups(model)
     imitation = recipe.imitation
     if learns_from_table:
-        task = Imitate(model, held_out, label_weight=imitation.label_weight, hard=imitation.hard)
+        task = Imitate(
+            model,
+            held_out,
+            label_weight=imitation.label_weight,
+            hard=imitation.hard,
+            label_smoothing=recipe.label_smoothing,
+        )
     else:
         task = Classify(model, held_out, label_smoothing=recipe.label_smoothing)
     if recipe.ranges.target_db is not None:

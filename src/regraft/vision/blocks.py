@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int, UInt8
 from torch import Tensor
 
@@ -21,9 +22,8 @@ from regraft.vision.workers import in_processes
 ANSWERS, PARAMETERS = "soft", "parameters"
 """Names of the columns: the teacher's answers, and where they are stored the parameters of the views."""
 BLOCK_VIEWS = 512
-"""Views of a block, or those of one picture if it has more. The teacher sees a block at once, so that a table
-has
-the same bytes wherever its blocks are made."""
+"""Views of a block, or those of one picture if it has more. The teacher sees as many at once, so that a table
+has the same bytes wherever its blocks are made."""
 
 Records = dict[str, np.ndarray]
 """Records of some rows, by column."""
@@ -109,7 +109,8 @@ class Blocks:
         Raises:
             RecipeError: The teacher knows another number of classes.
         """
-        answers = self.teacher(pixels).float().cpu().numpy()
+        asked = [self.teacher(part).float().cpu() for part in pixels.split(BLOCK_VIEWS)]
+        answers = torch.cat(asked).numpy()
         if answers.shape[1] != self.column.num_classes:
             raise RecipeError(
                 f"The teacher knows {answers.shape[1]} classes, expected {self.column.num_classes}."

@@ -16,6 +16,8 @@ from regraft.augment.streams import Streams
 from regraft.errors import RecipeError
 
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+MAX_PAD_PX = (2**16 - 2) // 2
+"""Places in a padded picture are stored in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,14 @@ class PadCrop:
         pad_px: Black pixels on each side, so the largest shift.
 
     Raises:
-        RecipeError: `pad_px` is negative.
+        RecipeError: `pad_px` is negative, or too large for 16 bits to hold a place.
     """
 
     pad_px: int = 4
 
     def __post_init__(self) -> None:
-        if self.pad_px < 0:
-            raise RecipeError(f"pad_px is {self.pad_px}, expected at least 0.")
+        if not 0 <= self.pad_px <= MAX_PAD_PX:
+            raise RecipeError(f"pad_px is {self.pad_px}, expected 0 to {MAX_PAD_PX}.")
 
     @property
     def dtype(self) -> np.dtype[np.void]:

@@ -1,5 +1,6 @@
 """Random erasing: a rectangle of each picture turns black (arXiv 1708.04896)."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ class RandomErase:
     aspect: tuple[float, float] = (0.3, 10 / 3)
 
     def __post_init__(self) -> None:
-        in_range = 0 < self.area[0] <= self.area[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1]
+        in_range = 0 < self.area[0] <= self.area[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1] < math.inf
         if not 0 <= self.chance <= 1 or not in_range:
             raise RecipeError(
                 f"chance is {self.chance:g}, area {self.area} and aspect {self.aspect}; expected a chance, "

@@ -1,5 +1,6 @@
 """Colour jitter: brightness, contrast, saturation and hue, each by a random amount, in a random order."""
 
+import math
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -37,7 +38,8 @@ class ColourJitter:
     hue: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
+        changes = (self.brightness, self.contrast, self.saturation, self.hue)
+        if not all(0 <= change < math.inf for change in changes) or self.hue > 0.5:
             raise RecipeError(f"{self} is out of range; expected changes of at least 0, hue at most 0.5.")
 
     @property

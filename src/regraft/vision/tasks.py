@@ -55,16 +55,24 @@ class Imitate:
         label_weight: Share of the loss that the label has, in [0, 1]; the paper gives it none.
         hard: Whether only the teacher's first choice counts, as if it were a label (DeiT, arXiv 2012.12877,
             and FastViT, which gives label and teacher a half each).
+        label_smoothing: Of the label, as in `Classify`.
     """
 
     def __init__(
-        self, model: nn.Module, held_out: HeldOut, *, label_weight: float = 0.0, hard: bool = False
+        self,
+        model: nn.Module,
+        held_out: HeldOut,
+        *,
+        label_weight: float = 0.0,
+        hard: bool = False,
+        label_smoothing: float = 0.0,
     ) -> None:
         if not 0 <= label_weight <= 1:
             raise RecipeError(f"label_weight is {label_weight:g}, expected a share in [0, 1].")
         self.model = model
         self._held_out = held_out
         self._label_weight = label_weight
+        self._label_smoothing = label_smoothing
         self._imitation = first_choice if hard else sparse_kl
 
     def loss(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
@@ -72,7 +80,8 @@ class Imitate:
         logits = self.model(batch["image"])
         terms = {"imitation": (1 - self._label_weight) * self._imitation(logits, SoftTargets.of_batch(batch))}
         if self._label_weight:
-            terms["cross_entropy"] = self._label_weight * nn.functional.cross_entropy(logits, batch["label"])
+            loss = nn.functional.cross_entropy(logits, batch["label"], label_smoothing=self._label_smoothing)
+            terms["cross_entropy"] = self._label_weight * loss
         return terms
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
 
@@ -11,7 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
-from regraft.errors import RecipeError
+from regraft.errors import RecipeError, ShapeError
+from regraft.nn.device import best_device
 from regraft.nn.encoder import fingerprint
 from regraft.vision.crops import MODES
 from regraft.vision.preprocess import Preprocess
@@ -40,6 +42,9 @@ class Teacher(Protocol):
 class Judge:
     """A classifier of any kind as a teacher.
 
+    A module takes its pictures on the device of its weights, a function on the CPU. Sent to another process,
+    a module settles on the best device there.
+
     Args:
         classifier: Maps normalised pictures `(b c h w)` to logits `(b m)`.
         preprocess: Of its pictures. Views of another size are resized to its own, and their colours changed
@@ -47,7 +52,7 @@ class Judge:
         fingerprint: Names what decides its logits.
         labels: Class names in the order of the answers; empty if they are not known.
         columns: The logits that answers are made of, in their order; `None` is all of them.
-        device: Where the classifier takes its pictures.
+        num_logits: How many logits it must answer with; `None` takes any number.
     """
 
     def __init__(
@@ -58,27 +63,67 @@ class Judge:
         *,
         labels: Sequence[str] = (),
         columns: Sequence[int] | None = None,
-        device: torch.device | str = "cpu",
+        num_logits: int | None = None,
     ) -> None:
         self.classifier = classifier
         self.preprocess = preprocess
         self.labels = tuple(labels)
         self.columns = None if columns is None else tuple(columns)
+        self.num_logits = num_logits
         self.fingerprint = fingerprint if columns is None else f"{fingerprint}{list(columns)}"
-        self.device = device
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
-        """Logarithms of the softmax over the chosen logits, in float32."""
-        logits = self.classifier(as_seen(pixels, self.preprocess).to(self.device)).float()
+        """Logarithms of the softmax over the chosen logits, in float32.
+
+        Raises:
+            ShapeError: The classifier answers with something else than a row of logits a picture.
+        """
+        device = _device_of(self.classifier)
+        logits = self.classifier(as_seen(pixels.to(device), self.preprocess))
+        self._check(logits, len(pixels))
+        logits = logits.float()
         return (logits if self.columns is None else logits[:, self.columns]).log_softmax(1)
+
+    def _check(self, logits: object, num_pictures: int) -> None:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else ()
+        fits = len(shape) == 2 and shape[0] == num_pictures and self.num_logits in (None, shape[1])
+        if not fits:
+            found = f"the shape {shape}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            expected = "any number of classes" if self.num_logits is None else f"{self.num_logits} classes"
+            raise ShapeError(
+                f"The teacher answers {num_pictures} pictures with {found}, expected a tensor with a row for "
+                f"each and {expected}.",
+                hint="Its labels must be as many as its logits; without labels, the folder's classes.",
+            )
+
+    def __getstate__(self) -> dict[str, object]:
+        state = dict(self.__dict__)
+        if isinstance(self.classifier, nn.Module):
+            state["classifier"] = deepcopy(self.classifier).cpu()
+        return state
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.classifier, nn.Module):
+            self.classifier.to(best_device())
 
 
 def judge_of(model: nn.Module, preprocess: Preprocess, labels: Sequence[str] = ()) -> Judge:
     """A network in PyTorch as a teacher, where it is. It is frozen and put in eval mode."""
     model.eval().requires_grad_(False)
-    device = next(iter(model.state_dict().values())).device
-    return Judge(model, preprocess, fingerprint(model, preprocess.describe()), labels=labels, device=device)
+    return Judge(
+        model,
+        preprocess,
+        fingerprint(model, preprocess.describe()),
+        labels=labels,
+        num_logits=len(labels) or None,
+    )
+
+
+def _device_of(classifier: Callable[[Tensor], Tensor]) -> torch.device:
+    weights = classifier.state_dict().values() if isinstance(classifier, nn.Module) else ()
+    return next((weight.device for weight in weights), torch.device("cpu"))
 
 
 @final
@@ -101,9 +146,17 @@ class Ensemble:
         self.fingerprint = hashlib.blake2b(members.encode(), digest_size=16).hexdigest()
 
     def __call__(self, pixels: UInt8[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
-        """Logarithms of the mean probabilities."""
-        answers = torch.stack([teacher(pixels).cpu() for teacher in self.teachers])
-        return answers.logsumexp(0) - math.log(len(self.teachers))
+        """Logarithms of the mean probabilities, on the first teacher's device.
+
+        Raises:
+            ShapeError: The teachers know different numbers of classes.
+        """
+        answers = [teacher(pixels) for teacher in self.teachers]
+        widths = [answer.shape[1] for answer in answers]
+        if len(set(widths)) > 1:
+            raise ShapeError(f"The teachers know {widths} classes, expected the same number.")
+        together = torch.stack([answer.to(answers[0].device) for answer in answers])
+        return together.logsumexp(0) - math.log(len(answers))
 
 
 def as_seen(pixels: UInt8[Tensor, "b c s s"], preprocess: Preprocess) -> Float[Tensor, "b c h w"]:
@@ -117,8 +170,9 @@ def as_seen(pixels: UInt8[Tensor, "b c s s"], preprocess: Preprocess) -> Float[T
     return preprocess.normalise(pixels.expand(-1, channels, -1, -1) if channels == 3 else pixels)
 
 
-def fingerprint_of_file(path: Path, preprocess: Preprocess) -> str:
-    """Names a model of another format by its bytes and its preprocessing."""
+def fingerprint_of_files(files: Sequence[Path], preprocess: Preprocess) -> str:
+    """Names a model of another format by the bytes of its files and its preprocessing."""
     digest = hashlib.blake2b(repr(sorted(preprocess.describe().items())).encode(), digest_size=16)
-    digest.update(path.read_bytes())
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()

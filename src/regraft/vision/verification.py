@@ -22,6 +22,8 @@ class Verification:
 
     num_rows: int
     """Views that the teacher was asked about again."""
+    same_teacher: bool
+    """Whether the teacher has the fingerprint of the one that was recorded."""
     share_equal: float
     """Share of them whose record came out the same to the bit."""
     mean_kl: float
@@ -69,6 +71,7 @@ def verify(
     equal, stored, anew = np.concatenate(losses, axis=1)
     return Verification(
         num_rows=len(equal),
+        same_teacher=table.origin["teacher"] == teacher.fingerprint,
         share_equal=float(equal.mean()),
         mean_kl=float(stored.mean()),
         worst_kl=float(stored.max()),
@@ -91,4 +94,5 @@ def _compared(table: Table, blocks: Blocks, number: int) -> Float[np.ndarray, "3
 def _divergence(log_p: Float[np.ndarray, "n c"], q: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
     """Divergence from each teacher's answer to a stored one, which says at least 2^-24 of every class."""
     p = np.exp(log_p.astype(np.float64))
-    return (p * (log_p - np.log(np.maximum(q, 2.0**-24)))).sum(axis=1)
+    ratio = np.where(p > 0, log_p, 0) - np.log(np.maximum(q, 2.0**-24))  # 0 log 0 is 0
+    return (p * ratio).sum(axis=1)
