@@ -84,7 +84,8 @@ class Brightness:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        batch = picture_batch(10_000, 32)
+        device = next(model.parameters()).device
+        batch = {name: value.to(device) for name, value in picture_batch(10_000, 32).items()}
         return {"accuracy": (model(batch["x"]).argmax(1) == batch["label"]).float().mean().item()}
 
 

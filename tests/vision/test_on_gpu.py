@@ -73,7 +73,8 @@ def test_students_of_all_kinds_learn(samples: ImageSet, tmp_path: Path) -> None:
         top_k=2,
         notes={SETTINGS: settings_of(recipe)},
     )
-    ranged = replace(RECIPE, ranges=Ranges(target_db=20.0))
+    long_enough = replace(RECIPE.schedule, steps=150)
+    ranged = replace(RECIPE, ranges=Ranges(target_db=20.0), schedule=long_enough)
     grow(recipe, samples, samples, tmp_path / "reinforced", table=table)
     grow(ranged, samples, samples, tmp_path / "ranged")
     for name in ("reinforced", "ranged"):
