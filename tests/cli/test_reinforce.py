@@ -95,6 +95,7 @@ def test_a_table_is_recorded_verified_and_learned_from(
     )
     assert found["share_equal"] == 1.0
     assert found["excess_kl"] == 0.0
+    assert found["same_teacher"]
     run("train", pictures, "--table", table, "--out", tmp_path / "run", "--workers", 0, *SHORT)
     kept = json.loads((tmp_path / "run" / "recipe.json").read_bytes())
     assert kept["table"] == open_table(table).fingerprint
@@ -110,6 +111,23 @@ def test_another_teacher_is_found_out(pictures: Path, table: Path, tmp_path: Pat
     other = write_model(tmp_path / "other.safetensors", 1)
     with pytest.raises(TableError, match="nats from what the teacher says now"):
         run("reinforce", "verify", table, pictures, "--teacher", other, "--tolerance", 1e-4)
+    lenient = "--share", 0.5, "--tolerance", 1e4
+    first = run("reinforce", "verify", table, pictures, "--teacher", other, *lenient, "--seed", 1)
+    assert "ANOTHER teacher" in first
+    assert "--seed 1" in first
+    seeds = {
+        json.loads(run("reinforce", "verify", table, pictures, "--teacher", other, *lenient, "--json"))[
+            "seed"
+        ]
+        for _ in range(2)
+    }
+    assert len(seeds) == 2
+
+
+def test_imitating_needs_a_table(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="there is none"):
+        run("train", pictures, "--out", tmp_path / "run", "--workers", 0, *SHORT,
+            "--set", "imitation.label_weight=0.5")  # fmt: skip
 
 
 def test_other_pictures_and_views_are_refused(

@@ -33,7 +33,7 @@ NUM_STEPS = 30
 NUM_EACH = 14
 NAMES = [
     "look", "grow", "fuse", "export", "latency", "gallery", "queries", "vary", "reinforce", "compare",
-    "regrow", "plan", "upgrade", "report",
+    "regrow", "judge", "plan", "upgrade", "report",
 ]  # fmt: skip
 COMMAND = [sys.executable, "-c", "from regraft.cli import main; main()", "demo"]
 
@@ -212,7 +212,7 @@ def test_the_report_is_one_file_that_says_it_all(
     facts = {name: record.facts for name, record in told[1].items()}
     sizes = [facts["fuse"][name]["operations"] for name in ("before", "after")]
     assert f"{sizes[0]} → {sizes[1]}" in page
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 8
     assert "red/broken.png" in page
     assert told[1]["latency"].device in page
     for candidate in facts["latency"]["latencies"]["8"].values():

@@ -17,7 +17,7 @@ from regraft.vision.range_operations import (
     OPERATIONS,
     SATURATION,
     Operation,
-    apply_operation,
+    operation_named,
 )
 
 MAGNITUDES = torch.tensor([0.3, 0.9, 1.0, 1.7, 3.2], dtype=torch.float64)
@@ -65,7 +65,7 @@ TWINS = {
 def test_each_picture_is_changed_as_its_magnitude_says(name: str) -> None:
     x = pictures()
     noise = noise_like(x)
-    changed = apply_operation(name, x, MAGNITUDES, noise).numpy()
+    changed = operation_named(name).apply(x, MAGNITUDES, noise).numpy()
     twin = TWINS[name]
     for found, picture, magnitude, own in zip(changed, x.numpy(), MAGNITUDES, noise.numpy(), strict=True):
         # Algebra in float64: rounding alone is left.
@@ -141,4 +141,4 @@ def test_noise_must_be_given() -> None:
 
 def test_an_unknown_operation_is_named() -> None:
     with pytest.raises(RecipeError, match=r"no operation 'contarst'.*\n.*'contrast'"):
-        apply_operation("contarst", pictures(), MAGNITUDES)
+        operation_named("contarst")

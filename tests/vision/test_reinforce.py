@@ -21,13 +21,13 @@ from regraft.errors import RecipeError, SampleError, TableError
 from regraft.tables.table import Table
 from regraft.vision import reinforce
 from regraft.vision.batches import ImageBatches
-from regraft.vision.blocks import ANSWERS, PARAMETERS, Here
+from regraft.vision.blocks import ANSWERS, BLOCK_VIEWS, PARAMETERS, Here
 from regraft.vision.crops import Flip
 from regraft.vision.data import ImageSet
 from regraft.vision.recorded import Recorded
 from regraft.vision.soft_targets import SoftTargets, sparse_kl
 from regraft.vision.tasks import Distil, Imitate
-from regraft.vision.teachers import Ensemble
+from regraft.vision.teachers import Ensemble, Judge
 from regraft.vision.variation import Variation
 from regraft.vision.verification import verify
 
@@ -211,6 +211,31 @@ def test_an_ensemble_averages_probabilities(samples: ImageSet) -> None:
         Ensemble([])
 
 
+def test_a_class_that_is_ruled_out_is_no_divergence(samples: ImageSet, tmp_path: Path) -> None:
+    def masked(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(x.mean((2, 3)), (0, 1), value=-torch.inf)
+
+    told = Judge(masked, PREPROCESS, "masked", labels=samples.classes)
+    made = reinforce.record(tmp_path / "t", views(samples), told, num_draws=3, top_k=3)
+    found = verify(made, views(samples), told, share=1.0)
+    assert found.share_equal == 1.0
+    assert 0 <= found.mean_kl < 0.05
+
+
+def test_a_teacher_sees_no_more_at_once_than_a_block_has_views(samples: ImageSet, tmp_path: Path) -> None:
+    seen: list[int] = []
+    whole = teacher(samples)
+
+    def counting(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return whole.classifier(x)
+
+    few = samples.take(range(2))
+    told = Judge(counting, PREPROCESS, "counting", labels=samples.classes)
+    reinforce.record(tmp_path / "t", views(few), told, num_draws=BLOCK_VIEWS + 9, top_k=2)
+    assert seen == [BLOCK_VIEWS, 9] * 2
+
+
 def test_others_are_refused(samples: ImageSet, table: Table, tmp_path: Path) -> None:
     fewer = samples.take(range(5))
     Recorded(table, fewer, seed=0)  # a part is fine
@@ -259,6 +284,9 @@ def test_learning_from_a_table_is_learning_from_its_teacher(samples: ImageSet, t
     logits = model(batch["image"])
     torch.testing.assert_close(both["imitation"], 0.5 * torch.nn.functional.cross_entropy(logits, first))
     assert set(both) == {"imitation", "cross_entropy"}
+    smooth = Imitate(model, list, label_weight=0.5, label_smoothing=0.1).loss(batch, 0)["cross_entropy"]
+    expected = torch.nn.functional.cross_entropy(logits, batch["label"], label_smoothing=0.1)
+    torch.testing.assert_close(smooth, 0.5 * expected)
     with pytest.raises(RecipeError, match="label_weight"):
         Imitate(model, list, label_weight=1.5)
 

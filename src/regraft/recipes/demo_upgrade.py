@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from regraft.files import replacing
 from regraft.recipes.demo_data import reinforced_recipe
+from regraft.recipes.demo_judge import judge
 from regraft.recipes.demo_steps import Earlier, answers_now, as_filled, proven, trained
 from regraft.recipes.parts import Parts, load_parts, paths
 from regraft.recipes.precision import measure_precision
@@ -181,6 +182,7 @@ def _write_moments(path: Path, moments: list[Moment]) -> None:
 
 STEPS = (
     Step("regrow", "training the FastViT on what the first networks say", learn_again),
+    Step("judge", "asking both how sure they are, and about corrupted pictures", judge),
     Step("plan", "planning to put it in the first one's place", foresee),
     Step("upgrade", "upgrading the gallery while it answers", replace_model),
 )

@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from regraft.deploy.latency import Latency
 from regraft.recipes.charts import latency_chart, training_chart
+from regraft.recipes.demo_judge import Judged
+from regraft.recipes.evaluation_charts import corruption_chart, reliability_chart
 from regraft.recipes.forecast import shown_points
 from regraft.recipes.pages import Thumbnail, thumbnail, write_page
 from regraft.recipes.range_chart import range_chart
@@ -47,6 +49,7 @@ def write_report(path: Path, story: Story, records: Mapping[str, Record]) -> Non
         "bought": _bought(records),
         "range_chart": Markup(range_chart(_evaluations(story))),
         "second_chart": Markup(training_chart(read_events(story.second_run), name="second")),
+        **_judged(records["judge"].facts),
         "plan": plan,
         "points": shown_points(plan.forecast.points),
         "upgrade_chart": Markup(_upgrade_chart(plan, upgrade)),
@@ -99,6 +102,16 @@ def _bought(records: Mapping[str, Record]) -> list[Mapping[str, object]]:
         }
         for name, before, network, data in steps
     ]
+
+
+def _judged(facts: Facts) -> dict[str, object]:
+    """How sure and how robust both networks are, and charts of the second."""
+    first, second = (Judged.from_json(facts[name]) for name in ("first", "second"))
+    return {
+        "judged": {"first": first, "second": second},
+        "reliability_chart": Markup(reliability_chart(second.reliability)),
+        "corruption_chart": second.corruption and Markup(corruption_chart(second.corruption)),
+    }
 
 
 def _evaluations(story: Story) -> list[tuple[int, Mapping[str, float]]]:

@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,12 @@ class Loaded:
         file: Where it is.
     """
 
-    def __init__(self, load: Callable[[Path], Callable[[Tensor], Tensor]], file: Path) -> None:
+    def __init__(self, load: Callable[[Path], Callable[[Tensor], Any]], file: Path) -> None:
         self._load, self._file = load, file
         self._model = load(file)
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """The model's answer."""
+    def __call__(self, image: Tensor) -> Any:
+        """Whatever the model answers."""
         return self._model(image)
 
     def __reduce__(self) -> tuple[type["Loaded"], tuple[object, Path]]:
@@ -107,7 +107,7 @@ def _from_torchscript(file: Path, classes: Sequence[str]) -> Judge:
     return _for_classes(judge, classes, labels, len(labels) or len(classes))
 
 
-def _load_torchscript(file: Path) -> Callable[[Tensor], Tensor]:
+def _load_torchscript(file: Path) -> Callable[[Tensor], Any]:
     device = best_device()
     with warnings.catch_warnings():
         # TorchScript is on its way out, as torch says each time; files of it are still about.
@@ -117,7 +117,7 @@ def _load_torchscript(file: Path) -> Callable[[Tensor], Tensor]:
         except RuntimeError as error:
             raise WeightsError(f"{file} is not a TorchScript file: {str(error).splitlines()[0]}") from error
 
-    def answer(image: Tensor) -> Tensor:
+    def answer(image: Tensor) -> Any:
         return model(image.to(device))
 
     return answer

@@ -1,6 +1,8 @@
 """Whether a classifier is right as often as it says."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -52,6 +54,15 @@ class Bins:
                 self.num.tolist(), self.num_right.tolist(), self.total_confidence.tolist(), strict=True
             )
         ]
+
+    @classmethod
+    def from_json(cls, written: Sequence[Mapping[str, Any]]) -> "Bins":
+        """What `to_json` wrote."""
+        num = np.array([one["num"] for one in written], np.int64)
+        accuracy, confidence = (
+            np.array([one[name] or 0.0 for one in written]) for name in ("accuracy", "confidence")
+        )
+        return cls(num, np.rint(num * accuracy).astype(np.int64), num * confidence)
 
     def _mean(self, totals: np.ndarray) -> Float64[np.ndarray, " m"]:
         return np.divide(totals, self.num, out=np.full(len(self.num), np.nan), where=self.num > 0)

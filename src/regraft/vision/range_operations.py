@@ -154,13 +154,3 @@ def operation_named(name: str) -> Operation:
             hint=nearest(name, OPERATIONS).strip() or None,
         )
     return OPERATIONS[name]
-
-
-def apply_operation(
-    name: str,
-    x: Float[Tensor, "b c h w"],
-    magnitude: Float[Tensor, " b"],
-    noise: Float[Tensor, "b c h w"] | None = None,
-) -> Float[Tensor, "b c h w"]:
-    """Apply the operation called `name`, as `Operation.apply` does."""
-    return operation_named(name).apply(x, magnitude, noise)

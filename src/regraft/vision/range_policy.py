@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast, final
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from regraft.errors import RecipeError
 from regraft.files import replacing
 from regraft.vision.range_operations import operation_named
@@ -51,18 +47,6 @@ class RangePolicy:
             operation_named(name)
         if wrong := list(self._problems()):
             raise RecipeError(f"The policy cannot be used: {'; '.join(wrong)}.")
-
-    def magnitudes(self, num_pictures: int, generator: torch.Generator) -> Float[Tensor, "k b"]:
-        """Draw the magnitude of each operation for each picture, the identity where it is left out.
-
-        Pictures are drawn independently, so here it is not exactly half of a batch that gets an operation.
-        """
-        shape = (len(self.operations), num_pictures)
-        low = torch.tensor([[low] for _, low, _ in self.operations])
-        high = torch.tensor([[high] for _, _, high in self.operations])
-        identity = torch.tensor([[operation_named(name).identity] for name, _, _ in self.operations])
-        drawn = low + (high - low) * torch.rand(shape, generator=generator)
-        return torch.where(torch.rand(shape, generator=generator) < self.chance, drawn, identity)
 
     def to_json(self) -> dict[str, object]:
         """The policy as JSON values."""
