@@ -129,6 +129,7 @@ def test_what_follows_a_step_done_anew_is_done_anew(
         "reinforce",
         "compare",
         "regrow",
+        "judge",
         "plan",
         "upgrade",
         "report",
@@ -162,7 +163,7 @@ def test_the_parts_are_disjoint_and_searched_honestly(
     assert all(set(answer["hits"]) <= kept for answer in queries["typical"])
     assert queries["total"]["num_queries"] == len(parts.queries)
     # Colours are easy: anything near chance would mean that labels or pictures are mixed up.
-    assert queries["total"]["at_1"] > 0.8
+    assert queries["total"]["at_1"] > 0.6
 
 
 def qualities(records: dict[str, Record]) -> list[tuple[float, float]]:
