@@ -14,6 +14,7 @@ and order are the seed's.
 """
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -89,6 +90,9 @@ def measure(place: Place, arms: list[str], seeds: list[int]) -> list[dict[str, o
                 "arm": arm,
                 "seed": seed,
                 "epochs": place.scale.epochs,
+                "trained_on": trained_on(
+                    place.run(arm, seed) if seed is not None else place.run("teacher", 0)
+                ),
                 "top1": scores.top1,
                 "nll": scores.nll,
                 "ece": scores.reliability.error,
@@ -96,6 +100,11 @@ def measure(place: Place, arms: list[str], seeds: list[int]) -> list[dict[str, o
             }
         )
     return found
+
+
+def trained_on(run: Path) -> str:
+    """The device of a run's last start."""
+    return json.loads((run / "environment.json").read_bytes())[-1]["device"]
 
 
 def corrupted_errors(

@@ -28,14 +28,14 @@ from regraft.tables.record import Recorder
 from regraft.tables.table import Table
 from regraft.tables.topk import TopK
 from regraft.vision.batches import ImageBatches
-from regraft.vision.blocks import ANSWERS
+from regraft.vision.blocks import ANSWERS, BLOCK_VIEWS
 from regraft.vision.crops import Flip, PadCrop
 from regraft.vision.data import ImageSet
 from regraft.vision.models import create_model
 from regraft.vision.preprocess import Preprocess
 from regraft.vision.rand_augment import RandAugment
 from regraft.vision.recorded import Recorded
-from regraft.vision.reinforce import record
+from regraft.vision.reinforce import blocks_together, record
 from regraft.vision.soft_targets import SoftTargets
 from regraft.vision.tasks import Classify, Imitate
 from regraft.vision.teachers import judge_of
@@ -44,7 +44,10 @@ from regraft.vision.views import Views
 
 RESULTS = Path(__file__).parent / "results" / "reinforce.jsonl"
 NUM_CLASSES, K, NUM_PICTURES, NUM_DRAWS = 1000, 10, 25_600, 50
-BLOCK_ROWS, BATCH, READS = 65_536, 256, 200
+VIEW_ROWS = BLOCK_VIEWS // NUM_DRAWS * NUM_DRAWS
+BLOCK_ROWS = blocks_together(VIEW_ROWS) * VIEW_ROWS
+"""As many as a recording of so many draws appends at once."""
+BATCH, READS = 256, 200
 PREPROCESS = Preprocess(32, crop=1.0)
 VARIATION = Variation(steps=Compose((PadCrop(4), Flip(), RandAugment())))
 ROUNDS, STEPS = 12, 4
@@ -155,6 +158,7 @@ def main() -> None:
         line = environment("torch", "numpy") | {
             "num_rows": NUM_PICTURES * NUM_DRAWS,
             "k": K,
+            "block_rows": BLOCK_ROWS,
             "num_classes": NUM_CLASSES,
             "batch": BATCH,
             **measure_format(Path(scratch) / "format"),

@@ -7,6 +7,7 @@ With --check nothing is written, and the exit code is 1 if the page is not what 
 
 import json
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,30 @@ NAMES = {
     "reinforced": "the teacher, stored once",
     "reinforced_after_ranges": "the same, with the ranges learned before",
 }
+NEEDS = {
+    "distilled": ("teacher_training",),
+    "reinforced": ("teacher_training", "table"),
+    "reinforced_after_ranges": ("teacher_training", "table", "learned_ranges"),
+}
+"""What is paid once for a row."""
+SCALES = ("small", "large")
 Line = dict[str, Any]
 
 
 def main() -> None:
-    newest = lines_of_newest()
-    put(
-        PAGE,
-        {"where": where(newest), "students": students(newest), "costs": costs(newest)},
-        description=__doc__,
-    )
-
-
-def lines_of_newest() -> list[Line]:
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    return [line for line in lines if line["date"] == lines[-1]["date"]]
+    values: dict[str, str] = {}
+    for scale in SCALES:
+        judged = newest(line for line in lines if "arm" in line and line.get("scale") == scale)
+        values |= {f"{scale}-where": where(judged), f"{scale}-students": students(judged)}
+    values["costs"] = costs(newest(line for line in lines if "cost" in line and line["scale"] == "small"))
+    put(PAGE, values, description=__doc__)
+
+
+def newest(lines: Iterable[Line]) -> list[Line]:
+    """Those of the last measurement."""
+    chosen = list(lines)
+    return [line for line in chosen if line["date"] == chosen[-1]["date"]]
 
 
 def of(lines: list[Line], arm: str) -> list[Line]:
@@ -45,11 +55,10 @@ def of(lines: list[Line], arm: str) -> list[Line]:
 
 
 def where(lines: list[Line]) -> str:
-    one = lines[0]
-    epochs = next(line["epochs"] for line in lines if "epochs" in line)
+    trained = sorted({line["trained_on"].removeprefix("cpu: ") for line in lines})
     return (
-        f"Measured on {one['device']}, 1 thread, {one['date'][:10]}, torch {one['versions']['torch']}, "
-        f"{epochs} epochs.\n"
+        f"Trained on {' and '.join(trained)}, {lines[0]['epochs']} epochs; judged on {lines[0]['device']}, "
+        f"{lines[0]['date'][:10]}, torch {lines[0]['versions']['torch']}.\n"
     )
 
 
@@ -83,20 +92,26 @@ def spread(lines: list[Line], name: str) -> str:
 
 
 def costs(lines: list[Line]) -> str:
+    cost = {line["cost"]: line for line in lines}
+    whole = {name: line["cpu_s"] * line["times"] for name, line in cost.items()}
+    one = cost["plain"]
     rows = [
-        "| learned from | processor seconds an epoch | of all epochs |",
-        "|---|--:|--:|",
+        f"Of steps taken in turns, in processor seconds on {one['device']}, {one['date'][:10]}:\n",
+        "| learned from | a step, to a plain one | an epoch | all epochs | and what is paid once |",
+        "|---|--:|--:|--:|--:|",
     ]
     for arm, name in NAMES.items():
-        if found := of(lines, arm):
-            whole = statistics.mean(line["cpu_s"] for line in found)
-            rows.append(f"| {name} | {whole / found[0]['epochs']:.1f} | {whole:.0f} |")
-    for arm, name in {
-        "table_reinforced": "*once:* storing the teacher",
-        "table_reinforced_after_ranges": "*once:* storing it with learned ranges",
-        "teacher_training": "*once:* training the teacher (a step, measured, times its steps)",
+        step_s, steps_an_epoch = cost[arm]["cpu_s"], cost[arm]["steps_an_epoch"]
+        once = sum(whole[what] for what in NEEDS.get(arm, ()))
+        rows.append(
+            f"| {name} | {step_s / one['cpu_s']:.2f} | {step_s * steps_an_epoch:.1f} | {whole[arm]:.0f} "
+            f"| {whole[arm] + once:.0f} |"
+        )
+    for what, name in {
+        "table": f"storing the teacher: {cost['table']['times']:,} views",
+        "teacher_training": "training the teacher",
     }.items():
-        rows.extend(f"| {name} | | {line['cpu_s']:.0f} |" for line in of(lines, arm))
+        rows.append(f"| *once:* {name} | | | | {whole[what]:.0f} |")
     return "\n".join([*rows, ""])
 
 

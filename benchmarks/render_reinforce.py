@@ -28,7 +28,9 @@ def reinforced() -> str:
     rows = {
         "a record": f"{one['record_bytes']} bytes",
         "a record with its share of ids and checksums": f"{one['bytes_a_draw']:.1f} bytes",
-        "writing, every block synced": f"{one['records_a_wall_s'] / 1e6:.1f} million records a second",
+        f"writing, {one['block_rows']:,} at a time, each time synced": (
+            f"{one['records_a_wall_s'] / 1e6:.1f} million records a second"
+        ),
         f"choosing and rounding the best {one['k']} on a CPU": f"{one['encode_us']:.1f} us an answer",
         f"reading a random batch of {one['batch']} as targets": f"{one['read_us']:.2f} us of processor time "
         "a sample",

@@ -79,9 +79,9 @@ def graph(folder: Path, *, outputs: int = 1, external: bool = False) -> Path:
 def test_labels_must_be_as_many_as_logits(tmp_path: Path) -> None:
     assert load_teachers([str(script(tmp_path, Two()))], CLASSES).labels == CLASSES
     background_first = script(tmp_path, Two(), ["nothing", *CLASSES])
-    with pytest.raises(ShapeError, match=r"\(1, 2\), expected .* 3 classes"):
+    with pytest.raises(ShapeError, match="answers with 2 logits, but names 3 classes"):
         load_teachers([str(background_first)], CLASSES)
-    with pytest.raises(ShapeError, match=r"\(1, 2\), expected .* 3 classes"):
+    with pytest.raises(ShapeError, match=r"2 logits and does not name its classes, .* have 3"):
         load_teachers([str(script(tmp_path, Two(), []))], ("a", "b", "c"))
 
 
@@ -94,7 +94,31 @@ def test_answers_must_be_rows_of_logits(tmp_path: Path) -> None:
         load_teachers([str(graph(tmp_path, outputs=2))], CLASSES)
 
 
-@pytest.mark.parametrize("told", ["[1]", "7", "{", '{"labels": 3}'])
+def test_classes_called_by_number_are_logits(tmp_path: Path) -> None:
+    """Folders sort as 0, 1, 10, 11, 2; logits do not."""
+
+    class Third(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((1, 2, 3))[:, None] * 0 + torch.eye(12)[2]
+
+    folders = tuple(sorted(map(str, range(12))))
+    told = load_teachers([str(script(tmp_path, Third(), []))], folders)
+    (chosen,) = told(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).argmax(1).tolist()
+    assert folders[chosen] == "2"
+    some = load_teachers([str(script(tmp_path, Third(), []))], ("10", "2"))
+    assert some(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).argmax(1).tolist() == [1]
+
+
+def test_a_description_must_fit_the_model(tmp_path: Path) -> None:
+    file = script(tmp_path, nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    assert load_teachers([str(file)], CLASSES).labels == CLASSES
+    grey = Preprocess(32, mean=(0.5,), std=(0.5,), crop=1.0, channels=1)
+    (tmp_path / "teacher.pt.json").write_text(json.dumps(grey.describe() | {"labels": CLASSES}))
+    with pytest.raises(WeightsError, match=r"cannot be asked about a picture of 1 x 32 x 32"):
+        load_teachers([str(file)], CLASSES)
+
+
+@pytest.mark.parametrize("told", ["[1]", "7", "{", '{"labels": 3}', '{"labels": "ab"}', '{"labels": [0, 1]}'])
 def test_descriptions_must_be_descriptions(tmp_path: Path, told: str) -> None:
     file = script(tmp_path, Two())
     (tmp_path / "teacher.pt.json").write_text(told)

@@ -15,6 +15,7 @@ from regraft.errors import MissingExtra, RecipeError, SampleError, WeightsError
 from regraft.recipes.classifiers import load_classifier
 from regraft.recipes.evaluation import evaluate, random_subset, read_baseline
 from regraft.recipes.evaluation_page import write_evaluation_page
+from regraft.vision.corruption_errors import CorruptionErrors
 from regraft.vision.data import from_folder
 from regraft.vision.modelfile import load_model
 
@@ -108,6 +109,19 @@ def test_corruptions_and_a_baseline(model: Path, pictures: Path, tmp_path: Path)
         evaluate(model, pictures, baseline=baseline, corruptions=["fog"], severities=[3, 5])
     with pytest.raises(RecipeError, match="expected some corruptions"):
         evaluate(model, pictures, baseline=baseline)
+    flawless = CorruptionErrors(clean=0.1, errors={"contrast": {3: 0.5, 5: 0.5}, "fog": {3: 0.0, 5: 0.0}})
+    told.clear()
+    with pytest.raises(RecipeError, match="loses nothing by fog"):
+        evaluate(model, pictures, baseline=flawless, watch=lambda *step: told.append(step), **chosen)
+    assert not told  # before the work
+
+
+@pytest.mark.parametrize("share", ["NaN", "7.0", "-0.1"])
+def test_errors_of_a_baseline_are_shares(tmp_path: Path, share: str):
+    text = '{"corruption": {"clean": 0.1, "errors": {"fog": {"1": ' + share + "}}}}"
+    (tmp_path / "baseline.json").write_text(text)
+    with pytest.raises(RecipeError, match=r"expected shares in \[0, 1\]"):
+        read_baseline(tmp_path / "baseline.json")
 
 
 def test_without_the_extra_nothing_is_begun(model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch):

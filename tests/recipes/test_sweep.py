@@ -60,7 +60,7 @@ def test_every_strength_is_trained_and_judged_once(samples: ImageSet, tmp_path: 
     write_sweep_page(tmp_path / "sweep.html", again)
     page = (tmp_path / "sweep.html").read_text()
     assert "25 dB" in page
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 1 + 3
 
 
 def test_without_corruptions_nothing_is_corrupted(samples: ImageSet, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from reinforcing import teacher, views, write_pictures
 from torch import Tensor
 
 from regraft.data.on_ray import Cluster as Workers
+from regraft.errors import RecipeError
 from regraft.vision.blocks_on_ray import OnRay
 from regraft.vision.reinforce import record
 from regraft.vision.teachers import Teacher
@@ -58,11 +59,17 @@ def main(folder: Path) -> None:
     run = OnRay(Workers(num_workers=2, address=cluster.address))
     noting = Noting(told, log)
     record(folder / "there", views(samples), noting, num_draws=NUM_DRAWS, top_k=3, run=run, watch=watch)
+    try:
+        next(Workers(num_gpus=1, address=cluster.address).map(abs, iter([1])))
+        refused = ""
+    except RecipeError as error:
+        refused = str(error)
     asked = [line.split() for line in log.read_text().splitlines()]
     report = {
         "same": contents(folder / "here") == contents(folder / "there"),
         "num_killed": len(killed),
         "num_processes": len({process for process, _ in asked}),
+        "refused": refused,
         "num_nodes": len({node for _, node in asked}),
     }
     ray.shutdown()

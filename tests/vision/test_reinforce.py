@@ -211,6 +211,51 @@ def test_an_ensemble_averages_probabilities(samples: ImageSet) -> None:
         Ensemble([])
 
 
+def test_answers_reach_the_disk_several_blocks_at_once(
+    samples: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which blocks these are does not depend on where a recording was stopped."""
+    monkeypatch.setattr(reinforce, "ROWS_TOGETHER", 1200)  # 300 rows are a block here
+    sizes = {"num_draws": 300, "top_k": 3}
+    whole = recorded(tmp_path / "whole", samples, **sizes)
+    journal = [json.loads(line) for line in (whole.folder / "blocks.jsonl").read_bytes().splitlines()]
+    assert [line["block"]["num_rows"] for line in journal] == [1200] * 6
+
+    class Stop(Exception):
+        pass
+
+    def stopping(num_done: int, num_total: int) -> None:
+        if num_done > 2000:
+            raise Stop
+
+    with pytest.raises(Stop):
+        recorded(tmp_path / "halved", samples, **sizes, watch=stopping)
+    assert contents(recorded(tmp_path / "halved", samples, **sizes).folder) == contents(whole.folder)
+
+
+def test_mixed_views_want_two_classes(samples: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="mixed of two pictures"):
+        recorded(tmp_path / "t", samples, top_k=1)
+
+
+def test_errors_of_workers_arrive_as_they_are(samples: ImageSet, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    shutil.copytree(Path(str(samples.sources[0])).parents[1], pictures)
+    moved = replace(samples, sources=tuple(pictures / name for name in samples.ids))
+    (pictures / "c" / "3.png").write_bytes(b"")
+    with pytest.raises(SampleError) as found:
+        recorded(tmp_path / "table", moved, run=Here(workers=1))
+    assert "Traceback" not in str(found.value)
+    assert "record into another place" in str(found.value)
+
+
+def test_other_versions_are_named(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not reinforce.other_versions(table)
+    recorded_with = reinforce.versions()
+    monkeypatch.setattr(reinforce, "versions", lambda: recorded_with | {"pillow": "0.1"})
+    assert reinforce.other_versions(table) == {"pillow": (recorded_with["pillow"], "0.1")}
+
+
 def test_a_class_that_is_ruled_out_is_no_divergence(samples: ImageSet, tmp_path: Path) -> None:
     def masked(x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.pad(x.mean((2, 3)), (0, 1), value=-torch.inf)

@@ -24,3 +24,4 @@ def test_a_cluster_records_the_same_bytes_though_a_worker_is_killed(tmp_path: Pa
     assert report["num_killed"] == 1
     assert report["num_processes"] >= 3  # two, and the one in the place of the dead
     assert report["num_nodes"] == 2
+    assert report["refused"].startswith("A worker wants 1 GPU, but the cluster has 0")

@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from regraft.tables.table import Table
 
 Gallery = Annotated[
     str,
@@ -43,6 +46,18 @@ def progress_bar() -> Generator[Callable[[str, int, int], None]]:
         task = progress.add_task("starting", total=None)
         yield lambda what, num_done, num_all: progress.update(
             task, description=what, completed=num_done, total=num_all
+        )
+
+
+def echo_other_versions(table: "Table") -> None:
+    """Say on stderr which libraries a table was recorded with in another version: its views may differ."""
+    from regraft.vision.reinforce import other_versions
+
+    if others := other_versions(table):
+        told = ", ".join(f"{name} {recorded} (here {here})" for name, (recorded, here) in others.items())
+        typer.echo(
+            f"The table was recorded with {told}; views may differ. `regraft reinforce verify` tells.",
+            err=True,
         )
 
 

@@ -1,6 +1,5 @@
 """`regraft reinforce`: store a teacher's answers with the data, once."""
 
-import tempfile
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
@@ -10,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from regraft.cli.printing import AsJson, echo, echo_json, progress_bar, short, size
+from regraft.cli.printing import (
+    AsJson,
+    echo,
+    echo_json,
+    echo_other_versions,
+    progress_bar,
+    short,
+    size,
+)
 
 if TYPE_CHECKING:
     from regraft.tables.table import Table
@@ -104,9 +111,10 @@ def record(
     from regraft.vision.reinforce import record as record_table
 
     check_folder_place(out)
+    run = _executor(on, workers, gpus)
     resolved = override(find_recipe(recipe), settings or ())
     resolved = with_policy(resolved, policy) if policy else resolved
-    samples = _training_pictures(data, held_out, max_bad_share)
+    samples = _training_pictures(data, held_out, max_bad_share, table=out)
     taught = load_teachers(teacher, samples.classes)
     with progress_bar() as bar:
         table = record_table(
@@ -117,7 +125,7 @@ def record(
             top_k=top_k,
             explicit=explicit,
             notes={SETTINGS: settings_of(resolved)},
-            run=_executor(on, workers, gpus),
+            run=run,
             watch=partial(bar, "asking the teacher"),
         )
     echo_table(table, as_json)
@@ -131,7 +139,7 @@ def verify(
     held_out: HeldOut = None,
     share: Annotated[float, typer.Option(help="Share of the table to ask about again.")] = 0.001,
     seed: Annotated[
-        int | None, typer.Option(help="Of the choice; without one it is another share each time.")
+        int | None, typer.Option(min=0, help="Of the choice; without one it is another share each time.")
     ] = None,
     tolerance: Annotated[
         float, typer.Option(help="Largest mean divergence, in nats, beyond what storing loses.")
@@ -156,7 +164,8 @@ def verify(
 
     opened = open_table(table)
     opened.verify()
-    samples = _training_pictures(data, held_out, max_bad_share)
+    echo_other_versions(opened)
+    samples = _training_pictures(data, held_out, max_bad_share, table=table)
     recipe = with_views_of(find_recipe("mobileone_mini"), opened)
     views = views_of(recipe, samples, seed=opened.origin["views"]["seed"])
     taught = load_teachers(teacher, samples.classes)
@@ -188,13 +197,20 @@ def show(table: TablePath, as_json: AsJson = False) -> None:
     echo_table(open_table(table), as_json)
 
 
-def _training_pictures(data: Path, held_out: Path | None, max_bad_share: float) -> "ImageSet":
-    """The pictures that `regraft train` would train on."""
+def _training_pictures(data: Path, held_out: Path | None, max_bad_share: float, *, table: Path) -> "ImageSet":
+    """Those that `regraft train` would train on. What their inspection finds is kept beside the table."""
+    from regraft.errors import RecipeError
     from regraft.recipes.pictures import prepare
     from regraft.train import processes
 
-    with tempfile.TemporaryDirectory() as scratch:
-        found = prepare(data, held_out, Path(scratch), max_bad_share=max_bad_share, fabric=processes.launch())
+    fabric = processes.launch()
+    if fabric.world_size > 1:
+        raise RecipeError(
+            f"{fabric.world_size} processes were started, but one writes a table.",
+            hint="--workers or --on ray spread the work.",
+        )
+    beside = table.with_name(f"{table.name}.inspected")
+    found = prepare(data, held_out, beside, max_bad_share=max_bad_share, fabric=fabric)
     for inspection in found.inspections:
         typer.echo(str(inspection), err=True)
     return found.train

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+NEAR_DB = 0.5
+"""How near to their target learned ranges are expected to end."""
+
 
 def train(
     data: Annotated[Path, typer.Argument(help="Folder of pictures by class, or a CSV with path,label.")],
@@ -37,8 +40,10 @@ def train(
     Stop it as you like: the same command goes on where it stopped. Under `torchrun` it uses every
     process; batch_size is that of all together.
 
-    `--set ranges.target_db=20` learns how strongly to vary the pictures, and writes OUT/policy.json.
+    `--set ranges.target_db=20` learns how strongly to vary the pictures, and writes OUT/policy.json and
+    OUT/ranges.svg.
     """
+    from regraft.cli.printing import echo_other_versions
     from regraft.files import check_folder_place
     from regraft.recipes.catalogue import find_recipe
     from regraft.recipes.override import override
@@ -58,6 +63,8 @@ def train(
     resolved = override(resolved, settings or ())
     resolved = with_policy(resolved, policy) if policy else resolved
     fabric = processes.launch(precision=resolved.precision)
+    if opened and fabric.is_global_zero:
+        echo_other_versions(opened)
     pictures = prepare(data, held_out, out, max_bad_share=max_bad_share, fabric=fabric)
     if fabric.is_global_zero:
         for inspection in pictures.inspections:
@@ -75,4 +82,22 @@ def train(
     if fabric.is_global_zero:
         if len(left_out):
             typer.echo(str(left_out), err=True)
+        if resolved.ranges.target_db is not None:
+            _tell_of_ranges(out)
         typer.echo(str(out / "model.safetensors"))
+
+
+def _tell_of_ranges(run: Path) -> None:
+    """Draw how ranges were learned, and say so where they have missed their target."""
+    from regraft.recipes.range_chart import write_range_chart
+    from regraft.vision.range_policy import RangePolicy
+
+    write_range_chart(run)
+    policy = RangePolicy.load(run / "policy.json")
+    missed_db = abs((policy.reached_db or 0.0) - (policy.target_db or 0.0))
+    if missed_db > NEAR_DB:
+        typer.echo(
+            f"The ranges reached {policy.reached_db:.1f} dB, not {policy.target_db:g}: "
+            "train longer, or aim nearer.",
+            err=True,
+        )

@@ -54,11 +54,25 @@ class Cluster:
 
         Raises:
             MissingExtra: Ray is not installed.
+            RecipeError: The cluster cannot hold a worker.
             RegraftError: What the work raises.
         """
         _join(self.address)
+        self._check_room()
         while window := list(islice(jobs, WINDOW_JOBS)):
             yield from self._done(work, window)
+
+    def _check_room(self) -> None:
+        """Refuse what Ray would wait for without an end."""
+        import ray
+
+        there = ray.cluster_resources()
+        for what, wanted in {"GPU": self.num_gpus, "CPU": self.num_threads}.items():
+            if there.get(what, 0) < wanted:
+                raise RecipeError(
+                    f"A worker wants {wanted:g} {what}, but the cluster has {there.get(what, 0):g} in all.",
+                    hint="Ask for less, or start nodes that have them.",
+                )
 
     def _done(self, work: Callable[[Job], Done], window: list[Job]) -> Iterator[Done]:
         from ray import data

@@ -41,7 +41,7 @@ def match_classes(classes: Sequence[str], labels: Sequence[str], num_labels: int
         raise SampleError(
             f"The pictures have the classes {list(classes)}; expected at least two to tell apart."
         )
-    if by_number := not set(classes) & set(labels) and _are_numbers(classes, num_labels):
+    if by_number := not set(classes) & set(labels) and are_numbers(classes, num_labels):
         columns = tuple(map(int, classes))
     else:
         _check_known(classes, labels, num_labels)
@@ -52,7 +52,8 @@ def match_classes(classes: Sequence[str], labels: Sequence[str], num_labels: int
     return ClassMatch(columns=columns, num_labels=num_labels, by_number=by_number)
 
 
-def _are_numbers(classes: Sequence[str], num_labels: int) -> bool:
+def are_numbers(classes: Sequence[str], num_labels: int) -> bool:
+    """Whether all classes are called by the number of a logit."""
     return all(name.isascii() and name.isdigit() and int(name) < num_labels for name in classes)
 
 

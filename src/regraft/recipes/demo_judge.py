@@ -2,24 +2,23 @@
 
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from regraft.errors import MissingExtra
 from regraft.recipes.demo_steps import Earlier
 from regraft.recipes.evaluation import random_subset
 from regraft.recipes.parts import load_parts
 from regraft.recipes.story import Facts, Follower, Result, Story
 from regraft.vision.calibration import Bins
 from regraft.vision.corruption_errors import CorruptionErrors, corruption_errors
-from regraft.vision.corruptions import CORRUPTIONS
+from regraft.vision.corruptions import CORRUPTIONS, load_corruptions
 from regraft.vision.data import ImageSet
 from regraft.vision.evaluation import evaluate_classifier
 from regraft.vision.modelfile import load_model
 
 NUM_CORRUPTED = 100
 SEVERITIES = (1, 3, 5)
-PACKAGE = "imagecorruptions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Judged:
 def judge(story: Story, earlier: Earlier, follower: Follower) -> Result:
     """Compare confidence with correctness on all unseen pictures, and corrupt some of them."""
     unseen = load_parts(story.parts).unseen
-    corrupted = random_subset(unseen, NUM_CORRUPTED) if find_spec(PACKAGE) else None
+    corrupted = random_subset(unseen, NUM_CORRUPTED) if _can_corrupt() else None
     first, second = (_judged(model, unseen, corrupted, follower) for model in (story.fused, story.second))
     facts = {
         "first": first.to_json(),
@@ -71,6 +70,14 @@ def judge(story: Story, earlier: Earlier, follower: Follower) -> Result:
         wrong = [100 * errors.mean for errors in (first.corruption, second.corruption)]
         headline += f"; {wrong[0]:.1f} % and {wrong[1]:.1f} % of corrupted pictures named wrongly"
     return Result(headline, facts)
+
+
+def _can_corrupt() -> bool:
+    try:
+        load_corruptions()
+    except MissingExtra:
+        return False
+    return True
 
 
 def _judged(model: Path, unseen: ImageSet, corrupted: ImageSet | None, follower: Follower) -> Judged:

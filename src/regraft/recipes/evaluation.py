@@ -177,3 +177,4 @@ def _check_settings(
         raise RecipeError("A baseline is of corrupted pictures; expected some corruptions to go with it.")
     if baseline is not None:
         baseline.check_same(corruptions, severities)
+        baseline.check_divides()

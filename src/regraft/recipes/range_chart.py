@@ -1,19 +1,35 @@
 """Learned ranges over training as a chart: how strongly pictures were varied, and by what."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from regraft.files import replacing
 from regraft.recipes.charts import AMBER, BLUE, FAINT, GREEN, INK, LOOK, svg_of
+from regraft.train.journal import read_events
 from regraft.vision.range_operations import OPERATIONS
 
 Evaluations = Sequence[tuple[int, Mapping[str, float]]]
 """Steps and the metrics of `WithLearnedRanges` after them."""
 
 NUM_COLUMNS = 4
+
+
+def evaluations_of(run: Path) -> Evaluations:
+    """What was seen of a training run, each time that it was evaluated."""
+    return [(event.step, event.evaluation) for event in read_events(run) if event.evaluation]
+
+
+def write_range_chart(run: Path) -> Path:
+    """Write the chart of a run that learned ranges into it, as `ranges.svg`."""
+    path = run / "ranges.svg"
+    with replacing(path) as temporary:
+        temporary.write_text(range_chart(evaluations_of(run)), encoding="utf-8")
+    return path
 
 
 def range_chart(evaluations: Evaluations, *, name: str = "ranges") -> str:

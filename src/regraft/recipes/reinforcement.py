@@ -9,6 +9,8 @@ from regraft.recipes.augmentation import picture_augment, variation_of
 from regraft.recipes.preprocessing import framing_of
 from regraft.recipes.recipe import Augmentation, Recipe
 from regraft.tables.table import Table
+from regraft.tables.topk import TopK
+from regraft.vision.blocks import ANSWERS
 from regraft.vision.data import ImageSet, identity
 from regraft.vision.recorded import Recorded
 from regraft.vision.reinforce import describe_views
@@ -96,6 +98,12 @@ def targets_of(recipe: Recipe, samples: ImageSet, table: Table, *, seed: int) ->
         # Partners are drawn from the whole set, so it must be the set that was recorded.
         table.require({"pictures": identity(samples)})
     imitation = recipe.imitation
+    column = table.columns.get(ANSWERS)
+    if views.variation.mix and isinstance(column, TopK) and column.k < 2 and imitation.share < 1:
+        raise RecipeError(
+            "The table has one class of each answer, but the labels of a mixed fresh view are two.",
+            hint="--set imitation.share=1 shows no fresh views.",
+        )
     recorded = Recorded(table, samples, share=imitation.share, temperature=imitation.temperature, seed=seed)
     return recorded, view_seed
 

@@ -15,7 +15,7 @@ from regraft.recipes.demo_judge import Judged
 from regraft.recipes.evaluation_charts import corruption_chart, reliability_chart
 from regraft.recipes.forecast import shown_points
 from regraft.recipes.pages import Thumbnail, thumbnail, write_page
-from regraft.recipes.range_chart import range_chart
+from regraft.recipes.range_chart import evaluations_of, range_chart
 from regraft.recipes.story import Facts, Record, Story
 from regraft.recipes.upgrade_chart import Measured, curve_chart
 from regraft.recipes.upgrade_plan import UpgradePlan
@@ -47,7 +47,7 @@ def write_report(path: Path, story: Story, records: Mapping[str, Record]) -> Non
         "typical": [_answer(answer, classes) for answer in queries["typical"]],
         "mistakes": [_answer(answer, classes) for answer in queries["mistakes"]],
         "bought": _bought(records),
-        "range_chart": Markup(range_chart(_evaluations(story))),
+        "range_chart": Markup(range_chart(evaluations_of(story.varied_run))),
         "second_chart": Markup(training_chart(read_events(story.second_run), name="second")),
         **_judged(records["judge"].facts),
         "plan": plan,
@@ -112,11 +112,6 @@ def _judged(facts: Facts) -> dict[str, object]:
         "reliability_chart": Markup(reliability_chart(second.reliability)),
         "corruption_chart": second.corruption and Markup(corruption_chart(second.corruption)),
     }
-
-
-def _evaluations(story: Story) -> list[tuple[int, Mapping[str, float]]]:
-    """What was seen of the ranges while they were learned."""
-    return [(event.step, event.evaluation) for event in read_events(story.varied_run) if event.evaluation]
 
 
 def _latencies(facts: Facts) -> dict[int, dict[str, Latency]]:

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from regraft.errors import RecipeError
 from regraft.files import replacing
+from regraft.nn.device import best_device
 from regraft.nn.reparam import fuse
 from regraft.recipes.evaluation import random_subset
 from regraft.recipes.recipe import Recipe
@@ -126,14 +127,18 @@ def sweep(
         left_out.append(
             grow(chosen, samples, held_out, run, workers=workers, watchers=watchers, fabric=fabric)
         )
-        processes.only_first(fabric, partial(_judge, target, run, held_out, bar, corrupt=corrupt))
+        processes.only_first(
+            fabric, partial(_judge, target, run, held_out, bar, corrupt=corrupt, workers=workers)
+        )
         trials.append(Trial(**json.loads((run / TRIAL).read_bytes())))
     found = Sweep(trials=tuple(trials), left_out=tuple(filter(len, left_out)))
     processes.only_first(fabric, lambda: _write(out / "sweep.json", found.to_json()))
     return found
 
 
-def _judge(target_db: float | None, run: Path, held_out: ImageSet, bar: Bar | None, *, corrupt: bool) -> None:
+def _judge(
+    target_db: float | None, run: Path, held_out: ImageSet, bar: Bar | None, *, corrupt: bool, workers: int
+) -> None:
     """Write the trial of a finished run; what was corrupted for it before is not corrupted again."""
     path = run / TRIAL
     if path.exists() and _suffices(json.loads(path.read_bytes()), corrupt=corrupt):
@@ -144,7 +149,7 @@ def _judge(target_db: float | None, run: Path, held_out: ImageSet, bar: Bar | No
         reached_db=last.get("range_psnr_db"),
         top1=last["top1"],
         nll=last["nll"] if math.isfinite(last["nll"]) else None,
-        corrupted_top1=_corrupted_top1(run, held_out, bar) if corrupt else None,
+        corrupted_top1=_corrupted_top1(run, held_out, bar, workers) if corrupt else None,
         run=str(run),
     )
     _write(path, asdict(trial))
@@ -159,16 +164,17 @@ def _write(path: Path, fields: Mapping[str, object]) -> None:
         temporary.write_text(json.dumps(fields, indent=2, allow_nan=False) + "\n")
 
 
-def _corrupted_top1(run: Path, held_out: ImageSet, bar: Bar | None) -> float:
+def _corrupted_top1(run: Path, held_out: ImageSet, bar: Bar | None, workers: int) -> float:
     model, card = load_model(run / "model.safetensors")
     samples = random_subset(held_out, NUM_CORRUPTED) if len(held_out) > NUM_CORRUPTED else held_out
     with (bar or _no_bar)() as show:
         errors = corruption_errors(
-            fuse(model),
+            fuse(model).to(best_device()),
             samples,
             card.preprocess,
             corruptions=CORRUPTIONS,
             severities=SEVERITIES,
+            workers=workers,
             watch=partial(show, f"corrupting for {run.name}"),
         )
     return 1 - errors.mean

@@ -9,12 +9,19 @@ from matplotlib.figure import Figure
 
 from regraft.recipes.charts import AMBER, BLUE, FAINT, INK, LOOK, svg_of
 from regraft.recipes.pages import write_page
+from regraft.recipes.range_chart import evaluations_of, range_chart
 from regraft.recipes.sweep import Sweep, Trial
 
 
 def write_sweep_page(path: Path, found: Sweep) -> None:
     """Write one HTML file that needs nothing beside it."""
-    write_page(path, "sweep.html.j2", {"sweep": found, "chart": Markup(sweep_chart(found.trials))})
+    learned = {
+        trial.name: Markup(range_chart(evaluations_of(Path(trial.run)), name=f"ranges{number}"))
+        for number, trial in enumerate(found.trials)
+        if trial.target_db is not None
+    }
+    chart = Markup(sweep_chart(found.trials))
+    write_page(path, "sweep.html.j2", {"sweep": found, "chart": chart, "learned": learned})
 
 
 def sweep_chart(trials: Sequence[Trial]) -> str:

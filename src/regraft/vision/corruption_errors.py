@@ -70,6 +70,14 @@ class CorruptionErrors:
                 hint="Measure both with the same corruptions and severities.",
             )
 
+    def check_divides(self) -> None:
+        """Make sure that others can be divided by these errors.
+
+        Raises:
+            RecipeError: There are none in one of the corruptions.
+        """
+        self._over(self, ours=0.0, theirs=0.0)
+
     def normalised(self, baseline: "CorruptionErrors") -> dict[str, float]:
         """The corruption error (CE) of each: the sum over severities, divided by the baseline's.
 
@@ -119,6 +127,9 @@ class CorruptionErrors:
             raise RecipeError(
                 f"These are no corruption errors: {error!r}.", hint="`regraft evaluate --json` prints some."
             ) from error
+        shares = [clean, *(error for by_severity in errors.values() for error in by_severity.values())]
+        if odd := [share for share in shares if not 0 <= share <= 1]:
+            raise RecipeError(f"A corruption error is {odd[0]}, expected shares in [0, 1].")
         return cls(clean=clean, errors=errors)
 
     def _over(self, baseline: "CorruptionErrors", *, ours: float, theirs: float) -> dict[str, float]:

@@ -24,13 +24,13 @@ from regraft.vision.soft_targets import SoftTargets
 class Recorded:
     """A table as the targets of training batches (`vision.batches.Targets`).
 
-    Each epoch shows one recorded view of each picture, and each view once before any is shown again. A share
-    of the pictures is shown in a fresh view instead, with its label alone (arXiv 2303.08983, section 4).
+    Each epoch shows another recorded view of each picture, going through all of them before it begins again.
+    In the place of some of them fresh views are shown, with their labels alone (arXiv 2303.08983, section 4).
 
     Args:
         table: Made by `reinforce.record`.
         samples: Trained on. All of them must be in the table.
-        share: Of pictures that are shown in a recorded view, in (0, 1].
+        share: Of pictures that an epoch shows in a recorded view, in (0, 1].
         temperature: Answers are raised to the power of its inverse and normalised anew; 1 leaves them alone.
         seed: Of the order of the views, and of which are fresh.
 

@@ -7,7 +7,10 @@ most likely classes and what is left. Students read it in place of asking the te
 import math
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from regraft.augment.protocol import description
 from regraft.errors import RecipeError
@@ -21,6 +24,8 @@ from regraft.vision.teachers import Teacher
 from regraft.vision.views import Views
 
 HERE = Here()
+ROWS_TOGETHER = 8192
+"""Rows that are forced to the disk at once, at least; a kill costs no more than asking about these again."""
 
 
 def record(
@@ -86,18 +91,41 @@ def filled(
         rows_per_block: Rows of every block but the last.
         blocks_from: Makes the records of the blocks from a number on.
         num_rows: Of the whole table.
-        watch: Told how many rows are done, of how many.
+        watch: Told how many rows are made, of how many.
     """
     with recorder:
         watch(recorder.num_rows, num_rows)
-        for records in blocks_from(math.ceil(recorder.num_rows / rows_per_block)):
-            recorder.append(records)
-            watch(recorder.num_rows, num_rows)
+        blocks = blocks_from(math.ceil(recorder.num_rows / rows_per_block))
+        while several := list(
+            islice(_told(blocks, recorder, num_rows, watch), blocks_together(rows_per_block))
+        ):
+            recorder.append({name: np.concatenate([one[name] for one in several]) for name in several[0]})
         return recorder.seal()
+
+
+def blocks_together(rows_per_block: int) -> int:
+    """How many blocks are appended as one. Not a matter of time, so that a table has one fingerprint."""
+    return math.ceil(ROWS_TOGETHER / rows_per_block)
+
+
+def _told(
+    blocks: Iterator[Records], recorder: Recorder, num_rows: int, watch: Callable[[int, int], None]
+) -> Iterator[Records]:
+    """The blocks, each counted as it comes."""
+    num_made = recorder.num_rows
+    for records in blocks:
+        num_made += len(next(iter(records.values())))
+        watch(num_made, num_rows)
+        yield records
 
 
 def _columns(views: Views, top_k: int, *, explicit: bool) -> dict[str, Column]:
     num_classes = len(views.samples.classes)
+    if top_k < 2 and views.variation.mix is not None:
+        raise RecipeError(
+            "top_k is 1, but the views are mixed of two pictures; expected at least 2.",
+            hint="A fresh view among the recorded ones has the labels of both.",
+        )
     columns: dict[str, Column] = {ANSWERS: TopK(min(top_k, num_classes), num_classes)}
     if explicit and not views.variation.dtype.itemsize:
         raise RecipeError(
@@ -152,3 +180,11 @@ def describe_views(views: Views) -> dict[str, object]:
 def versions() -> dict[str, str]:
     """Of the libraries whose kernels decide a view's bits."""
     return {name: version(name) for name in ("regraft", "torch", "torchvision", "pillow", "numpy", "scipy")}
+
+
+def other_versions(table: Table) -> dict[str, tuple[str, str]]:
+    """Libraries that a table was recorded with in another version: that one, and the one here, by name."""
+    recorded, here = table.origin.get("versions", {}), versions()
+    return {
+        name: (recorded[name], here[name]) for name in here if recorded.get(name, here[name]) != here[name]
+    }

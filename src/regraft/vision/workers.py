@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from regraft.errors import RegraftError
+
 Answer = TypeVar("Answer")
 
 
@@ -18,13 +20,16 @@ def in_processes(
         function: Depends on nothing but its argument. Where processes are not forked it must pickle.
         numbers: Its arguments.
         num_workers: Processes; 0 calls it in this one.
+
+    Raises:
+        RegraftError: What the function raises, wherever it was called.
     """
     if num_workers == 0:
         yield from map(function, numbers)
         return
     # Its own generator, because a loader without one takes a number from torch's global stream, and
     # a resumed run would then draw other numbers than an uninterrupted one.
-    yield from DataLoader(
+    answers = DataLoader(
         _Answers(function),
         batch_size=None,
         sampler=numbers,
@@ -32,16 +37,23 @@ def in_processes(
         collate_fn=_as_it_is,
         generator=torch.Generator(),
     )
+    for answer in answers:
+        if isinstance(answer, RegraftError):
+            raise answer
+        yield answer
 
 
-class _Answers(Dataset[Answer], Generic[Answer]):
+class _Answers(Dataset[Answer | RegraftError], Generic[Answer]):
     """The answers as a dataset, which is what torch's worker processes serve."""
 
     def __init__(self, function: Callable[[int], Answer]) -> None:
         self._function = function
 
-    def __getitem__(self, index: int) -> Answer:
-        return self._function(index)
+    def __getitem__(self, index: int) -> Answer | RegraftError:
+        try:
+            return self._function(index)
+        except RegraftError as error:
+            return error  # torch would wrap it, and its advice would be lost
 
 
 def _as_it_is(answer: Answer) -> Answer:
