@@ -1,6 +1,7 @@
 import itertools
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,6 +195,7 @@ def raising(number: signal.Signals, at: int, times: int = 1) -> Iterator[dict[st
         if step == at:
             for _ in range(times):
                 signal.raise_signal(number)
+                time.sleep(0.01)  # or Python may take two signals for one
         yield line_batch(step)
 
 

@@ -33,7 +33,7 @@ from regraft.recipes.reinforcement import targets_of, views_of, with_views_of
 from regraft.recipes.released import import_released
 from regraft.recipes.training import grow
 from regraft.tables.table import Table
-from regraft.vision import released_blocks
+from regraft.vision import reinforce, released_blocks
 from regraft.vision.blocks import ANSWERS
 from regraft.vision.data import ImageSet, from_folder
 from regraft.vision.reinforce import describe_views
@@ -158,11 +158,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_stopped_import_goes_on(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release, samples, _ = made
     monkeypatch.setattr(released_blocks, "BLOCK_VIEWS", 5 * NUM_DRAWS)
+    monkeypatch.setattr(reinforce, "ROWS_TOGETHER", 10 * NUM_DRAWS)
     whole = import_released(release.folder, tmp_path / "whole", samples, workers=2)
 
     def stop(num_done: int, num_all: int) -> None:
         assert num_all == len(samples) * NUM_DRAWS
-        if num_done == 10 * NUM_DRAWS:
+        if num_done == 15 * NUM_DRAWS:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
