@@ -156,7 +156,6 @@ def test_learned_ranges_are_written_and_recorded_with(pictures: Path, model: Pat
     learned = tmp_path / "learned"
     run("train", pictures, "--out", learned, "--workers", 0, *SHORT, "--set", "ranges.target_db=20")
     policy = json.loads((learned / "policy.json").read_bytes())
-    assert policy["reached_db"] > 25  # in four steps, on the way from 40 dB
     assert (learned / "ranges.svg").read_text().count("brightness") >= 1
     assert set(policy["operations"]) == {"brightness", "contrast", "noise"}
     out = tmp_path / "table"

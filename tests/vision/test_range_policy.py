@@ -13,16 +13,13 @@ POLICY = RangePolicy(operations=RANGES, target_db=20.0)
 
 @pytest.mark.parametrize("target_db", [1 / 3, None])
 def test_a_file_keeps_every_number(tmp_path: Path, target_db: float | None) -> None:
-    exact = RangePolicy(
-        operations=(Range("gamma", 0.1 + 0.2, 1.7),), target_db=target_db, reached_db=target_db, chance=0.25
-    )
+    exact = RangePolicy(operations=(Range("gamma", 0.1 + 0.2, 1.7),), target_db=target_db, chance=0.25)
     exact.save(tmp_path / "policy.json")
     assert RangePolicy.load(tmp_path / "policy.json") == exact
     assert json.loads((tmp_path / "policy.json").read_text()) == exact.to_json()
     assert POLICY.to_json() == {
         "version": 1,
         "target_db": 20.0,
-        "reached_db": None,
         "chance": 0.5,
         "operations": {"brightness": {"low": 0.5, "high": 2.0}, "blur": {"low": 0.0, "high": 1.5}},
     }

@@ -32,7 +32,7 @@ from regraft.vision.modelfile import ModelCard, save_model
 from regraft.vision.models import create_model
 from regraft.vision.preprocess import Preprocess
 from regraft.vision.range_operations import operation_named
-from regraft.vision.range_targets import DecibelTarget, psnr_db
+from regraft.vision.range_targets import DecibelTarget
 from regraft.vision.range_task import Varied, WithLearnedRanges, range_group
 from regraft.vision.ranges import LearnedRanges
 from regraft.vision.tasks import Classify, HeldOut, Imitate
@@ -197,9 +197,7 @@ def _save(
 ) -> None:
     if isinstance(task, WithLearnedRanges):
         assert recipe.ranges.target_db is not None
-        ranges = task.model.ranges
-        reached_db = float(psnr_db(ranges.recent_error))
-        ranges.policy(recipe.ranges.target_db, reached_db).save(run / "policy.json")
+        task.model.ranges.policy(recipe.ranges.target_db).save(run / "policy.json")
     best = task.model if average is None else average.module
     network = best.network if isinstance(best, Varied) else best
     assert isinstance(network, Backbone)

@@ -32,7 +32,6 @@ class RangePolicy:
     Args:
         operations: The ranges, each operation once. Magnitudes are 0 or more.
         target_db: The peak signal-to-noise ratio that they were learned for; `None` if that is not known.
-        reached_db: The ratio that they reached over the last batches; `None` if that is not known.
         chance: Of each operation, in [0, 1].
 
     Raises:
@@ -41,7 +40,6 @@ class RangePolicy:
 
     operations: tuple[Range, ...]
     target_db: float | None = None
-    reached_db: float | None = None
     chance: float = CHANCE
 
     def __post_init__(self) -> None:
@@ -55,7 +53,6 @@ class RangePolicy:
         return {
             "version": VERSION,
             "target_db": self.target_db,
-            "reached_db": self.reached_db,
             "chance": self.chance,
             "operations": {name: {"low": low, "high": high} for name, low, high in self.operations},
         }
@@ -76,12 +73,11 @@ class RangePolicy:
                     Range(name, _number(end["low"]), _number(end["high"])) for name, end in ends.items()
                 ),
                 target_db=None if values["target_db"] is None else _number(values["target_db"]),
-                reached_db=None if values["reached_db"] is None else _number(values["reached_db"]),
                 chance=_number(values["chance"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise RecipeError(
-                f"The policy cannot be read: {error!r}; expected numbers target_db, reached_db and chance, "
+                f"The policy cannot be read: {error!r}; expected numbers target_db and chance, "
                 "and operations, each with numbers low and high."
             ) from error
 
@@ -120,10 +116,8 @@ class RangePolicy:
                 yield f"{name} goes from {low} to {high}, expected two ascending numbers from 0 on"
         if not 0 <= self.chance <= 1:
             yield f"chance is {self.chance}, expected 0 to 1"
-        for name in ("target_db", "reached_db"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                yield f"{name} is {value}, expected a number"
+        if self.target_db is not None and not math.isfinite(self.target_db):
+            yield f"target_db is {self.target_db}, expected a number"
 
 
 def _number(value: object) -> float:

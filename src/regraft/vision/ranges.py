@@ -127,11 +127,10 @@ class LearnedRanges(nn.Module):
         pairs = zip(self.operations, self.ends().T.tolist(), strict=True)
         return tuple(Range(operation.name, low, high) for operation, (low, high) in pairs)
 
-    def policy(self, target_db: float, reached_db: float | None = None) -> RangePolicy:
+    def policy(self, target_db: float) -> RangePolicy:
         """The ranges as plain data, to use without learning them again.
 
         Args:
             target_db: What they were learned for.
-            reached_db: What they reached.
         """
-        return RangePolicy(operations=self.ranges(), target_db=target_db, reached_db=reached_db)
+        return RangePolicy(operations=self.ranges(), target_db=target_db)
