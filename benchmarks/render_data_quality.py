@@ -96,22 +96,22 @@ def costs(lines: list[Line]) -> str:
     whole = {name: line["cpu_s"] * line["times"] for name, line in cost.items()}
     one = cost["plain"]
     rows = [
-        f"Of steps taken in turns, in processor seconds on {one['device']}, {one['date'][:10]}:\n",
-        "| learned from | a step, to a plain one | an epoch | all epochs | and what is paid once |",
-        "|---|--:|--:|--:|--:|",
+        f"Processor seconds, of steps taken in turns ({one['device']}, 1 thread, {one['date'][:10]}):\n",
+        "| learned from | a step, to plain | an epoch | by the clock | all epochs | and what is paid once |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     for arm, name in NAMES.items():
         step_s, steps_an_epoch = cost[arm]["cpu_s"], cost[arm]["steps_an_epoch"]
         once = sum(whole[what] for what in NEEDS.get(arm, ()))
         rows.append(
-            f"| {name} | {step_s / one['cpu_s']:.2f} | {step_s * steps_an_epoch:.1f} | {whole[arm]:.0f} "
-            f"| {whole[arm] + once:.0f} |"
+            f"| {name} | {step_s / one['cpu_s']:.2f} | {step_s * steps_an_epoch:.1f} "
+            f"| {cost[arm]['wall_s'] * steps_an_epoch:.1f} | {whole[arm]:.0f} | {whole[arm] + once:.0f} |"
         )
     for what, name in {
         "table": f"storing the teacher: {cost['table']['times']:,} views",
         "teacher_training": "training the teacher",
     }.items():
-        rows.append(f"| *once:* {name} | | | | {whole[what]:.0f} |")
+        rows.append(f"| *once:* {name} | | | | | {whole[what]:.0f} |")
     return "\n".join([*rows, ""])
 
 
