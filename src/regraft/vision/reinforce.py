@@ -24,7 +24,7 @@ from regraft.vision.teachers import Teacher
 from regraft.vision.views import Views
 
 HERE = Here()
-ROWS_TOGETHER = 8192
+ROWS_TOGETHER = 2048
 """Rows that are forced to the disk at once, at least; a kill costs no more than asking about these again."""
 
 
@@ -96,9 +96,8 @@ def filled(
     with recorder:
         watch(recorder.num_rows, num_rows)
         blocks = blocks_from(math.ceil(recorder.num_rows / rows_per_block))
-        while several := list(
-            islice(_told(blocks, recorder, num_rows, watch), blocks_together(rows_per_block))
-        ):
+        told = _told(blocks, recorder.num_rows, num_rows, watch)
+        while several := list(islice(told, blocks_together(rows_per_block))):
             recorder.append({name: np.concatenate([one[name] for one in several]) for name in several[0]})
         return recorder.seal()
 
@@ -109,10 +108,9 @@ def blocks_together(rows_per_block: int) -> int:
 
 
 def _told(
-    blocks: Iterator[Records], recorder: Recorder, num_rows: int, watch: Callable[[int, int], None]
+    blocks: Iterator[Records], num_made: int, num_rows: int, watch: Callable[[int, int], None]
 ) -> Iterator[Records]:
-    """The blocks, each counted as it comes."""
-    num_made = recorder.num_rows
+    """The blocks, each counted as it comes, after the rows that were made before."""
     for records in blocks:
         num_made += len(next(iter(records.values())))
         watch(num_made, num_rows)
