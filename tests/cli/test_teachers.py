@@ -153,6 +153,24 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_teachers([f"timm:test_vit={tmp_path / 'three.pth'}"], CLASSES)
 
 
+def test_networks_of_imagenet_know_its_classes_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    create = timm.create_model
+
+    def untrained(name: str, pretrained: bool, checkpoint_path: str, num_classes: int | None) -> nn.Module:
+        assert pretrained
+        torch.manual_seed(0)
+        return create(name)
+
+    monkeypatch.setattr(timm, "create_model", untrained)
+    pixels = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
+    told = load_teachers(["timm:test_vit"], ("n01443537", "n01440764"))  # the second class, and the first
+    by_number = load_teachers(["timm:test_vit"], ("1", "0"))
+    assert told.labels == ("n01443537", "n01440764")
+    torch.testing.assert_close(told(pixels), by_number(pixels))
+    torch.testing.assert_close(told(pixels).exp().sum(1), torch.ones(2))
+
+
 def test_an_ensemble_knows_as_many_classes_throughout() -> None:
     def judge(count: int) -> Judge:
         answer: Callable[[Tensor], Tensor] = lambda x: torch.zeros(len(x), count)  # noqa: E731
