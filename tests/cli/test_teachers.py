@@ -1,7 +1,6 @@
 """Teachers out of files that are not what they should be are refused by name, before anything is recorded."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -173,7 +172,9 @@ def test_networks_of_imagenet_know_its_classes_by_name(monkeypatch: pytest.Monke
 
 def test_an_ensemble_knows_as_many_classes_throughout() -> None:
     def judge(count: int) -> Judge:
-        answer: Callable[[Tensor], Tensor] = lambda x: torch.zeros(len(x), count)  # noqa: E731
+        def answer(x: Tensor) -> Tensor:
+            return torch.zeros(len(x), count)
+
         return Judge(answer, PREPROCESS, str(count))
 
     with pytest.raises(ShapeError, match=r"\[2, 3\] classes"):

@@ -238,13 +238,17 @@ def test_mixed_views_want_two_classes(samples: ImageSet, tmp_path: Path) -> None
         recorded(tmp_path / "t", samples, top_k=1)
 
 
-def test_errors_of_workers_arrive_as_they_are(samples: ImageSet, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
+def with_a_bad_one(samples: ImageSet, folder: Path) -> ImageSet:
+    """The same pictures elsewhere, one of them an empty file."""
+    pictures = folder / "pictures"
     shutil.copytree(Path(str(samples.sources[0])).parents[1], pictures)
-    moved = replace(samples, sources=tuple(pictures / name for name in samples.ids))
     (pictures / "c" / "3.png").write_bytes(b"")
+    return replace(samples, sources=tuple(pictures / name for name in samples.ids))
+
+
+def test_errors_of_workers_arrive_as_they_are(samples: ImageSet, tmp_path: Path) -> None:
     with pytest.raises(SampleError) as found:
-        recorded(tmp_path / "table", moved, run=Here(workers=1))
+        recorded(tmp_path / "table", with_a_bad_one(samples, tmp_path), run=Here(workers=1))
     assert "Traceback" not in str(found.value)
     assert "record into another place" in str(found.value)
 
@@ -301,12 +305,8 @@ def test_others_are_refused(samples: ImageSet, table: Table, tmp_path: Path) -> 
 
 
 def test_a_picture_that_turned_bad_stops_a_recording(samples: ImageSet, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    shutil.copytree(Path(str(samples.sources[0])).parents[1], pictures)
-    moved = replace(samples, sources=tuple(pictures / name for name in samples.ids))
-    (pictures / "c" / "3.png").write_bytes(b"")
     with pytest.raises(SampleError, match="turned bad"):
-        recorded(tmp_path / "table", moved)
+        recorded(tmp_path / "table", with_a_bad_one(samples, tmp_path))
 
 
 def test_learning_from_a_table_is_learning_from_its_teacher(samples: ImageSet, table: Table) -> None:

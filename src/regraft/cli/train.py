@@ -91,8 +91,9 @@ def _tell_of_ranges(run: Path) -> None:
     """Draw how ranges were learned, and say so where they have missed their target."""
     from regraft.recipes.range_chart import evaluations_of, write_range_chart
 
-    write_range_chart(run)
-    _, last = evaluations_of(run)[-1]
+    evaluations = evaluations_of(run)
+    write_range_chart(run / "ranges.svg", evaluations)
+    _, last = evaluations[-1]
     reached_db, target_db = last["range_psnr_db"], last["range_target_db"]
     if not abs(reached_db - target_db) <= NEAR_DB:
         typer.echo(

@@ -24,12 +24,10 @@ def evaluations_of(run: Path) -> Evaluations:
     return [(event.step, event.evaluation) for event in read_events(run) if event.evaluation]
 
 
-def write_range_chart(run: Path) -> Path:
-    """Write the chart of a run that learned ranges into it, as `ranges.svg`."""
-    path = run / "ranges.svg"
+def write_range_chart(path: Path, evaluations: Evaluations) -> None:
+    """Write the chart of a run that learned ranges, all or nothing."""
     with replacing(path) as temporary:
-        temporary.write_text(range_chart(evaluations_of(run)), encoding="utf-8")
-    return path
+        temporary.write_text(range_chart(evaluations), encoding="utf-8")
 
 
 def range_chart(evaluations: Evaluations, *, name: str = "ranges") -> str:
